@@ -1,0 +1,1 @@
+"""A typed client for Slipway's registry and runner."""

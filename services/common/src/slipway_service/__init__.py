@@ -1,0 +1,1 @@
+"""What both Slipway services are built on."""

@@ -1,0 +1,1 @@
+"""The registry: finds models on the Hub and keeps them in a shared cache."""

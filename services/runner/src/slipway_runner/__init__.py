@@ -1,0 +1,1 @@
+"""The runner: launches inference backends on one host and owns their lifecycle."""
