@@ -1,7 +1,8 @@
 """The one exception that domain code raises, and the reasons it can have.
 
 The core knows no gRPC: it raises `Fault(Reason.MODEL_NOT_FOUND, "…")` where the fault is known, and `rpc_errors`
-turns it into a status at the edge. The reasons are those of `slipway.common.v1.ErrorReason`; a test holds the two lists equal.
+turns it into a status at the edge. The reasons are those of `slipway.common.v1.ErrorReason`; a test holds the two
+lists equal.
 """
 
 from collections.abc import Mapping
