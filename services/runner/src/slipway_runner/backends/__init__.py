@@ -1,0 +1,1 @@
+"""Inference servers: what each is, as a value."""

@@ -1,0 +1,1 @@
+"""Where a load stands: from what backends and the kernel say to one fraction."""
