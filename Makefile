@@ -53,11 +53,11 @@ proto-check: $(GOOGLEAPIS)/google/rpc/status.proto
 buf: $(GOOGLEAPIS)/google/rpc/status.proto
 	$(BIN)/buf lint
 	$(BIN)/buf format -d --exit-code protos
-	$(BIN)/buf breaking --against protos/baseline.binpb
+	$(BIN)/buf breaking protos --against protos/baseline.binpb
 
 .PHONY: baseline
 baseline: $(GOOGLEAPIS)/google/rpc/status.proto ## move the contract's baseline to what protos/ says now (with a release)
-	$(BIN)/buf build -o protos/baseline.binpb
+	$(BIN)/buf build protos -o protos/baseline.binpb
 
 .PHONY: types
 types: setup ## mypy, strict
