@@ -50,7 +50,7 @@ proto-check: $(GOOGLEAPIS)/google/rpc/status.proto
 	diff -r -x __pycache__ -x py.typed build/generated/slipway $(GENERATED)/slipway || { echo "Generated code is stale: run make proto" >&2; exit 1; }
 
 .PHONY: buf
-buf: $(GOOGLEAPIS)/google/rpc/status.proto
+buf: setup $(GOOGLEAPIS)/google/rpc/status.proto
 	$(BIN)/buf lint
 	$(BIN)/buf format -d --exit-code protos
 	$(BIN)/buf breaking protos --against protos/baseline.binpb
@@ -68,3 +68,40 @@ lint: setup proto-check buf types ## ruff, mypy, import contracts, buf, generate
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --cache-dir build/import-linter
+
+# What `make test` needs; `make test-full` adds vllm.
+BACKENDS ?= llama-server transformers
+.PHONY: backends
+backends: ## install llama-server and transformers serve into a cache outside the checkout (BACKENDS="… vllm")
+	$(PYTHON) deploy/backends/install.py $(BACKENDS)
+
+.PHONY: test
+test: lint backends ## lint, then every test that fits into minutes
+	$(BIN)/pytest -m "not full" $(PYTEST)
+
+.PHONY: test-full
+test-full: setup ## the long lanes: more kills, vLLM, other users, small disks
+	$(MAKE) backends BACKENDS="llama-server transformers vllm"
+	$(BIN)/pytest -m full $(PYTEST)
+
+.PHONY: bench
+bench: setup ## measure side by side with what a user would pick instead
+	$(BIN)/python -m tests.bench
+
+# BACKEND=llama-server | transformers, HUB=emulator | real
+BACKEND ?= llama-server
+HUB ?= emulator
+.PHONY: demo
+demo: setup ## from a name to an answer: search, pull, load, ask, unload (BACKEND=transformers, HUB=real)
+	$(MAKE) backends BACKENDS="$(BACKEND)"
+	$(BIN)/python -m deploy.demo --backend $(BACKEND) --hub $(HUB)
+
+.PHONY: dev
+dev: setup ## a registry and a runner on the default ports, against the Hub emulator, until Ctrl-C
+	$(MAKE) backends BACKENDS="$(BACKEND)"
+	$(BIN)/python -m deploy.demo --backend $(BACKEND) --hub $(HUB) --stay
+
+.PHONY: clean
+clean: ## remove what was built here; backends stay in their cache
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
