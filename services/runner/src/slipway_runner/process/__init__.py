@@ -1,0 +1,1 @@
+"""Processes on this host: started, found again, followed, stopped to the last member."""

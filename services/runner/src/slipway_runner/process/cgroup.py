@@ -1,0 +1,63 @@
+"""A cgroup for each backend, where the host lets us make one. It finds and kills what group, session and tag might
+miss.
+
+cgroup v2 only (Documentation/admin-guide/cgroup-v2.rst). Without it everything works, just with those three.
+"""
+
+import contextlib
+from pathlib import Path
+
+# Where cgroup2 is mounted: alone, or beside version 1 ("hybrid").
+_MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+
+
+def find_root(name: str = "slipway") -> Path | None:
+    """A cgroup of ours to make others in, made if need be; None where this process may not."""
+    for mount in _MOUNTS:
+        if not (mount / "cgroup.subtree_control").exists():
+            continue
+        root = mount / _own_path().lstrip("/") / name
+        try:
+            root.mkdir(exist_ok=True)
+        except OSError:
+            continue
+        return root
+    return None
+
+
+def _own_path() -> str:
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        hierarchy, _, path = line.split(":", 2)
+        if hierarchy == "0":
+            return path
+    return "/"
+
+
+def make(root: Path | None, name: str) -> Path | None:
+    """A new cgroup in `root`, or None without a root or the right to make one."""
+    if root is None:
+        return None
+    made = root / name
+    try:
+        made.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return made
+
+
+def enter(cgroup: Path, pid: int) -> None:
+    """Move `pid` there; its later children are born there. A process that has ended already is let be."""
+    with contextlib.suppress(OSError):
+        (cgroup / "cgroup.procs").write_text(str(pid))
+
+
+def kill(cgroup: Path) -> None:
+    """SIGKILL everything in it at once, forks under way included (since Linux 5.14)."""
+    with contextlib.suppress(OSError):
+        (cgroup / "cgroup.kill").write_text("1")
+
+
+def remove(cgroup: Path) -> None:
+    """Remove it if it is empty."""
+    with contextlib.suppress(OSError):
+        cgroup.rmdir()

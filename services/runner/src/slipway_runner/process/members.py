@@ -1,0 +1,104 @@
+"""Which processes belong to a backend, wherever they have moved.
+
+A backend starts as the leader of a session and process group of its own. Its children normally stay in that group;
+those that leave it (`setsid`, double fork) keep the environment they were born with, so a tag in it finds them. Where
+a cgroup could be made it holds them all, whatever they do.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway_runner.process import proc
+from slipway_runner.process.proc import ProcessId, Stat
+
+# Set in the environment of every process a runner starts: which runner, and which load.
+RUNNER_TAG = "SLIPWAY_RUNNER_INSTANCE"
+FAMILY_TAG = "SLIPWAY_MODEL_UID"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A backend's processes, as a rule to find them by.
+
+    The leader's pid is also the number of its group and of its session (setsid(2)).
+    """
+
+    leader: ProcessId
+    tag: str
+    cgroup: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """Those who live, at one moment."""
+
+    in_group: tuple[ProcessId, ...]
+    strays: tuple[ProcessId, ...]
+
+    @property
+    def all(self) -> tuple[ProcessId, ...]:
+        """The group first, then those who left it."""
+        return self.in_group + self.strays
+
+    def __bool__(self) -> bool:
+        return bool(self.in_group or self.strays)
+
+
+def find(family: Family, table: Iterable[Stat] | None = None) -> Members:
+    """Every living process of the family.
+
+    Args:
+        family: whose.
+        table: all processes of the host, when the caller has just read them; read here otherwise.
+    """
+    everyone = [known for known in (proc.processes() if table is None else table) if not known.ended]
+    number_reused = _number_reused(family.leader)
+    held = _in_cgroup(family.cgroup)
+    in_group: list[ProcessId] = []
+    strays: list[ProcessId] = []
+    for one in everyone:
+        if one.id.start < family.leader.start:
+            continue  # older than its supposed ancestor
+        if one.group == family.leader.pid and not number_reused:
+            in_group.append(one.id)
+        elif _strayed(one, family, number_reused) or one.id.pid in held:
+            strays.append(one.id)
+    return Members(in_group=tuple(in_group), strays=tuple(strays))
+
+
+def _strayed(one: Stat, family: Family, number_reused: bool) -> bool:
+    if one.session == family.leader.pid and not number_reused:
+        return True
+    return proc.environ(one.id.pid).get(FAMILY_TAG) == family.tag
+
+
+def _number_reused(leader: ProcessId) -> bool:
+    """Whether the leader's number names another process now.
+
+    The kernel keeps a number back while any process has it as its group or session, so nobody of the old group is
+    left then.
+    """
+    now = proc.stat(leader.pid)
+    return now is not None and now.id != leader
+
+
+def _in_cgroup(cgroup: Path | None) -> frozenset[int]:
+    if cgroup is None:
+        return frozenset()
+    try:
+        return frozenset(int(line) for line in (cgroup / "cgroup.procs").read_text().split())
+    except OSError:
+        return frozenset()
+
+
+def tagged(instance: str) -> dict[str, list[ProcessId]]:
+    """Every living process that the runner `instance` has ever started, by the tag of its family."""
+    found: dict[str, list[ProcessId]] = {}
+    for one in proc.processes():
+        if one.ended:
+            continue
+        variables = proc.environ(one.id.pid)
+        if variables.get(RUNNER_TAG) == instance and (tag := variables.get(FAMILY_TAG)):
+            found.setdefault(tag, []).append(one.id)
+    return found

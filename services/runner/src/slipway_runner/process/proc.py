@@ -1,0 +1,108 @@
+"""What /proc says about processes: who they are, whose children, in which group, with which tag.
+
+Everything here is read anew at each call; a process may be gone before the next line. proc(5) is the source of the
+fields.
+"""
+
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+# Dead, but not yet reaped by its parent: holds no memory, no port and no file.
+_ENDED_STATES = frozenset("ZXx")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProcessId:
+    """One process for as long as the host is up: a pid alone is handed out again, a pid with its start time is not.
+
+    `start` is field 22 of /proc/PID/stat, clock ticks since boot.
+    """
+
+    pid: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stat:
+    """The fields of /proc/PID/stat that tell where a process belongs."""
+
+    id: ProcessId
+    parent: int
+    group: int
+    session: int
+    state: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is a zombie: exited, and only its parent's wait is missing."""
+        return self.state in _ENDED_STATES
+
+
+def parse_stat(text: str) -> Stat:
+    """Read a line of /proc/PID/stat. The command name may hold blanks and brackets, so fields count from its last
+    `)`.
+    """
+    pid, _, rest = text.partition(" (")
+    fields = rest[rest.rindex(")") + 2 :].split()
+    return Stat(
+        id=ProcessId(int(pid), int(fields[19])),
+        state=fields[0],
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+    )
+
+
+def stat(pid: int) -> Stat | None:
+    """The process `pid` now, None when there is none."""
+    try:
+        return parse_stat((PROC / str(pid) / "stat").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def processes() -> Iterator[Stat]:
+    """Every process that this one can see, zombies too."""
+    for name in os.listdir(PROC):
+        if name.isdigit() and (found := stat(int(name))) is not None:
+            yield found
+
+
+def alive(process: ProcessId) -> bool:
+    """Whether exactly this process still runs; a zombie does not."""
+    found = stat(process.pid)
+    return found is not None and found.id == process and not found.ended
+
+
+def environ(pid: int) -> Mapping[str, str]:
+    """The environment `pid` was started with; empty when it is gone, hidden from this user, or overwritten by the
+    program.
+    """
+    try:
+        raw = (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (item.partition(b"=") for item in raw.split(b"\0") if item)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+@functools.cache
+def boot_id() -> str:
+    """A UUID that is new with each boot of the host. Pids and start times compare only within one."""
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since boot, for the whole host and each cgroup's
+    limit.
+    """
+    for line in (PROC / "vmstat").read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill":
+            return int(value)
+    return 0
