@@ -1,0 +1,98 @@
+"""Runs the commands of a build: a line of progress before each, their output in a log, a way out when one fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from deploy.backends.store import InstallError
+
+TAIL_LINES = 15  # of a failed command's output: enough for a compiler's or pip's last error
+KILL_AFTER_S = 5.0  # ninja and pip end their children on SIGTERM well within this
+
+# What would make a build depend on the caller's shell: pip's --user and --target, other people's packages.
+_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_HASHES", "VIRTUAL_ENV")
+
+_ENSUREPIP_MISSING = "python3 has no ensurepip; on Debian or Ubuntu: sudo apt-get install python3-venv"
+
+
+Consent = Callable[[str], None]
+"""Shows a question about a costly step and returns if the answer is yes, else raises InstallError."""
+
+
+def say(line: str) -> None:
+    """Print one line of progress at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class Steps:
+    """The steps of one build."""
+
+    def __init__(self, name: str, log: Path, confirm: Consent, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self.confirm = confirm
+        self.log = log
+        self._clock = clock
+        self._started = clock()
+        log.write_bytes(b"")
+
+    @property
+    def seconds(self) -> float:
+        """How long the build has taken so far."""
+        return self._clock() - self._started
+
+    def note(self, text: str) -> None:
+        """Print a line with the backend's name and the time so far."""
+        say(f"{self._name:<13}{self.seconds:4.0f} s  {text}")
+
+    def run(self, *argv: str | Path, advice: str = "") -> None:
+        """Run a command to its end. Raises InstallError with the end of its output, and `advice`."""
+        if self.attempt(*argv) != 0:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+            raise InstallError(
+                f"{tail}\n\n{Path(argv[0]).name} failed; all of its output: {self.log}\n{advice}".rstrip()
+            )
+
+    def attempt(self, *argv: str | Path) -> int:
+        """Run a command to its end and return its exit status. If we are ended, so is everything it started."""
+        env = {k: v for k, v in os.environ.items() if k not in _FOREIGN}
+        env.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", PYTHONNOUSERSITE="1")
+        with self.log.open("a") as log:
+            log.write(f"$ {' '.join(map(str, argv))}\n")
+            log.flush()
+            child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
+            )
+            try:
+                return child.wait()
+            finally:
+                _end(child)
+
+    def venv(self, at: Path) -> Path:
+        """Make a virtual environment of the running Python and return its interpreter."""
+        self.run(sys.executable, "-m", "venv", "--clear", at, advice=_ENSUREPIP_MISSING)
+        return at / "bin" / "python"
+
+    def pip_install(self, python: Path, *requirements: Path) -> None:
+        """Install what is listed, each file checked against its sha256, and nothing else."""
+        listed: list[str | Path] = [word for path in requirements for word in ("-r", str(path))]
+        self.run(
+            *(python, "-m", "pip", "install", "--require-hashes", "--no-deps", "--only-binary=:all:", *listed),
+            advice="If no wheel fits this machine or Python, run this with a python3.11 on Linux x86_64.",
+        )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is not None:
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(KILL_AFTER_S)
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

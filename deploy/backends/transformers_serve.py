@@ -1,0 +1,53 @@
+"""`transformers serve` with a torch for the CPU, in a virtual environment of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.backends.recipe import PINS, Built
+from deploy.backends.steps import Steps
+from deploy.backends.store import InstallError, digest_of
+from deploy.backends.torch_wheel import content_length, cuda_among, cuda_sentence, planned
+
+VERSION = "5.23.0"
+_TORCH = "torch==2.13.0"
+_CPU, _ANY = PINS / "transformers-cpu.txt", PINS / "transformers-any.txt"
+
+WAYS_OUT = (
+    "To do without: run this with python3.11 on Linux x86_64, with PyTorch's index of CPU wheels in "
+    "PIP_EXTRA_INDEX_URL (pytorch.org, Get Started, names it)."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformersServe:
+    """transformers' own server, the reference for models that are safetensors files."""
+
+    name: str = "transformers"
+    programs: tuple[str, ...] = ("bin/transformers", "bin/python")
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """A build from these pins."""
+        return frozenset({digest_of((Path(__file__), _CPU, _ANY))})
+
+    def build(self, into: Path, steps: Steps) -> Built:
+        """Install the CPU build of torch if pip finds one, else whatever torch there is, after asking about CUDA."""
+        python = steps.venv(into)
+        pins, torch = _choose(python, steps)
+        steps.note(f"transformers {VERSION} and {torch}: about a minute, 1.2 GB on disk without CUDA")
+        steps.pip_install(python, pins)
+        steps.run(python.with_name("transformers"), "serve", "--help")
+        (digest,) = self.accepted
+        return Built(version=f"{VERSION} ({torch})", digest=digest)
+
+
+def _choose(python: Path, steps: Steps) -> tuple[Path, str]:
+    if planned(python, f"{_TORCH}+cpu", steps, "--no-deps") is not None:
+        return _CPU, f"{_TORCH}+cpu"
+    steps.note(f"no {_TORCH}+cpu for this Python: looking at what {_TORCH} would bring")
+    wheels = planned(python, _TORCH, steps)
+    if wheels is None:
+        raise InstallError(f"pip finds no {_TORCH} for this machine and Python; what it said: {steps.log}")
+    if cuda := cuda_among(wheels):
+        steps.confirm(f"{cuda_sentence(cuda, content_length)}\n{WAYS_OUT}")
+    return _ANY, _TORCH
