@@ -24,7 +24,7 @@ from signal import Signals
 from typing import Protocol
 
 from slipway_runner.devices.device import Device, DeviceKind
-from slipway_runner.progress.signals import Cause, Signal
+from slipway_runner.progress.signals import Cause, LoadStage, Signal
 
 
 class Task(StrEnum):
@@ -57,6 +57,7 @@ class ModelFiles:
         size_bytes: of `weights` and `mmproj`.
         architecture: `LlamaForCausalLM` of config.json, or `general.architecture` of a GGUF; "" if unknown.
         remote_code: the repository brings Python code that its model needs (`auto_map` in config.json).
+        ranks: the header of a GGUF says that it scores pairs (`<architecture>.pooling_type` is RANK, 4).
     """
 
     name: str
@@ -67,6 +68,7 @@ class ModelFiles:
     mmproj: Path | None = None
     architecture: str = ""
     remote_code: bool = False
+    ranks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +161,7 @@ class LaunchPlan:
     Attributes:
         served_name: what the backend shall answer to in the `model` field (the model's id).
         flags, environment: the caller's extra ones; checked against the backend's allow-lists.
+        operator_environment: what the operator gives to every backend (LD_LIBRARY_PATH, say); not checked.
         devices: what the model may use; empty means the CPU.
         port: on `host`, held for this process.
         api_key: a random one, `secrets.token_urlsafe()`.
@@ -176,6 +179,7 @@ class LaunchPlan:
     settings: Settings = Settings()
     flags: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    operator_environment: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[Device, ...] = ()
     host: str = "127.0.0.1"
     trust_remote_code: bool = False
@@ -315,6 +319,9 @@ class Backend(Protocol):
     def start_limits(self) -> StartLimits:
         """When a start is given up."""
 
+    def usual_seconds(self, size_bytes: int) -> Mapping[LoadStage, float]:
+        """Return how long the stages from STARTING on take with a model of this size, where nothing is known of it."""
+
     def find(self, host: Host) -> Found | NotUsable:
         """Look for it on this host; blocking."""
 
@@ -322,9 +329,12 @@ class Backend(Protocol):
         """Return why it cannot run these files for this task on these devices, or None if it can."""
 
     def launch(self, plan: LaunchPlan) -> Launch:
-        """Return how to start it. Raises Fault: FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, INVALID_FIELDS,
+        """Return how to start it; may read headers of the model's files (blocking, milliseconds). Raises Fault: FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, INVALID_FIELDS,
         REMOTE_CODE_REQUIRED, BACKEND_UNSUITABLE.
         """
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:
-        """Say why the process ended, from how it ended and all causes its output named, in their order."""
+        """Say why the process ended.
+
+        `causes` are what its output named, in their order: since the start, or since it was LOADED if it was.
+        """
