@@ -1,8 +1,9 @@
 """GGUF files by name: which are quantisations of the model, which are parts of one, which are something else.
 
 Understands the habits of those who upload them: the label in the name (`Qwen2.5-7B-Instruct-Q4_K_M.gguf`,
-`llama-2-7b.Q4_K_M.gguf`, `qwen2.5-7b-instruct-q4_k_m.gguf`, `UD-Q4_K_XL`) or in a folder (`Q4_K_M/x-00001-of-00003.gguf`),
-splits in llama.cpp's form, projectors (`mmproj-F16.gguf`) and importance matrices (`imatrix_unsloth.gguf`) beside them.
+`llama-2-7b.Q4_K_M.gguf`, `qwen2.5-7b-instruct-q4_k_m.gguf`, `UD-Q4_K_XL`) or in a folder
+(`Q4_K_M/x-00001-of-00003.gguf`), splits in llama.cpp's form, projectors (`mmproj-F16.gguf`) and importance matrices
+(`imatrix_unsloth.gguf`) beside them.
 """
 
 import re
@@ -33,7 +34,7 @@ def is_projector(file: RepoFile) -> bool:
 
 
 def is_importance_matrix(file: RepoFile) -> bool:
-    """Whether the file is what quantisers measured, not weights; a label in its name says that it is quantised *with* one."""
+    """Whether the file is what quantisers measured, not weights; a label says that it is quantised *with* one."""
     stem = file.path.name[: -len(SUFFIX)]
     return is_gguf(file) and _IMATRIX.search(stem) is not None and find_label(stem) is None
 

@@ -7,7 +7,7 @@ _LABEL = re.compile(
     r"(?<![A-Za-z0-9])"
     r"(?P<dynamic>UD-)?"
     r"(?P<label>"
-    rf"(?:IQ|TQ|Q)[1-8]_(?:[01](?:_[48]_[48])?|K(?:_{_SIZE})?|{_SIZE}|NL|KSS|KS|KL|KT)(?:_R[48])?"  # Q4_K_M, IQ4_NL, IQ4_KSS …
+    rf"(?:IQ|TQ|Q)[1-8]_(?:[01](?:_[48]_[48])?|K(?:_{_SIZE})?|{_SIZE}|NL|KSS|KS|KL|KT)(?:_R[48])?"  # Q4_K_M …
     r"|Q[2-6]K[SML]?"  # q4km, an old spelling of Q4_K_M
     r"|MXFP4(?:_MOE)?|NVFP4"
     r"|BF16|FP?(?:16|32)"
@@ -54,7 +54,7 @@ _NOMINAL_BITS = {
     "TQ1_0": 1.69,
     "IQ1_S": 1.56,
 }
-"""Bits per weight of a 7–8 B model, as llama.cpp's `tools/quantize` tells them; the header knows better."""
+"""Bits per weight of a 7 to 8 B model, as llama.cpp's `tools/quantize` tells them; the header knows better."""
 
 _FAMILY_BITS = {
     "Q8": 8.5,
@@ -70,11 +70,14 @@ _FAMILY_BITS = {
 }
 """The same for labels that the table does not have, by what they begin with."""
 
-_PREFERRED = (
-    "Q4_K_M UD-Q4_K_XL Q4_K_L Q4_K_XL Q4_K Q4_K_S MXFP4 MXFP4_MOE IQ4_XS IQ4_NL Q4_1 Q4_0 Q4 "
-    "Q5_K_M UD-Q5_K_XL Q5_K_L Q5_K Q5_K_S Q5_1 Q5_0 Q6_K UD-Q6_K_XL Q6_K_L Q8_0 UD-Q8_K_XL Q8 "
-    "Q3_K_L UD-Q3_K_XL Q3_K_M IQ3_M BF16 F16 F32"
-).split()
+_PREFERRED = re.findall(
+    r"\S+",
+    """
+    Q4_K_M UD-Q4_K_XL Q4_K_L Q4_K_XL Q4_K Q4_K_S MXFP4 MXFP4_MOE IQ4_XS IQ4_NL Q4_1 Q4_0 Q4
+    Q5_K_M UD-Q5_K_XL Q5_K_L Q5_K Q5_K_S Q5_1 Q5_0 Q6_K UD-Q6_K_XL Q6_K_L Q8_0 UD-Q8_K_XL Q8
+    Q3_K_L UD-Q3_K_XL Q3_K_M IQ3_M BF16 F16 F32
+    """,
+)
 _RANK = {label: rank for rank, label in enumerate(_PREFERRED)}
 """What a person who names nothing most likely wants: 4 bits done well, then more, then less, then whole weights."""
 
@@ -85,7 +88,7 @@ def find_label(text: str) -> tuple[str, int, int] | None:
     Labels are upper case whatever the file says, `FP16` is `F16`; unsloth's `UD-` (dynamic) belongs to the label.
     """
     match = None
-    for match in _LABEL.finditer(text):
+    for match in _LABEL.finditer(text):  # noqa: B007 -- the last one is wanted
         pass
     if match is None:
         return None

@@ -41,7 +41,10 @@ class VariantSelection:
 
 @dataclass(frozen=True, slots=True)
 class PatternSelection:
-    """Files by shell globs, where `*` also matches `/`: those that `include` matches (empty: all), less those that `exclude` does."""
+    """Files by shell globs, where `*` also matches `/`.
+
+    A file is selected when one of `include` matches (empty: every file is), unless one of `exclude` does.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -147,9 +150,7 @@ def _named(variants: Sequence[Variant], name: str) -> Variant:
 
 
 # What serves beside weights: configuration, tokenizer, chat template, code, licence.
-_COMPANION_SUFFIXES = frozenset(
-    ".json .txt .model .jinja .py .tiktoken .bpe .vocab .spm .md .yaml .yml .toml .cfg".split()
-)
+_COMPANION = re.compile(r".*\.(?:json|txt|model|jinja|py|tiktoken|bpe|vocab|spm|md|ya?ml|toml|cfg)", re.IGNORECASE)
 _COMPANION_NAMES = frozenset({"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"})
 _INDEX = re.compile(r".*\.(?:safetensors|bin)\.index.*\.json")
 _MODULE = re.compile(r"\d+_[A-Z]\w*(?:/.*)?")
@@ -175,7 +176,7 @@ def _is_companion(file: RepoFile, folders: set[str], indexes: set[str]) -> bool:
         return False
     if _INDEX.fullmatch(name):
         return file.path in indexes
-    return name.upper() in _COMPANION_NAMES or any(name.lower().endswith(suffix) for suffix in _COMPANION_SUFFIXES)
+    return name.upper() in _COMPANION_NAMES or _COMPANION.fullmatch(name) is not None
 
 
 def _index_names(variant: Variant) -> set[str]:

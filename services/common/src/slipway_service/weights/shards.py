@@ -1,10 +1,11 @@
-"""Files that are parts of one whole, by their names: `x-00001-of-00003.gguf`, `model-00001-of-00002.fp16.safetensors`."""
+"""Files that are parts of one whole, by name: `x-00001-of-00003.gguf`, `model-00001-of-00002.fp16.safetensors`."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from slipway_service.weights.files import RepoFile
+from slipway_service.weights.names import FilePath
 
 SHOWN_MISSING = 8
 """So many missing parts are named; a file may claim to be one of 99,999."""
@@ -46,9 +47,12 @@ def _absent(parts: Mapping[Part, RepoFile]) -> Iterator[str]:
     there = {part.number for part in parts}
     for number in range(1, part.count + 1):
         if number not in there:
-            yield _NUMBERED.sub(lambda match: _renumbered(match, number), file.path)
+            yield _renumbered(file.path, number)
 
 
-def _renumbered(match: re.Match[str], number: int) -> str:
-    written = match[0]
-    return written[0] + str(number).zfill(len(match["no"])) + written[1 + len(match["no"]) :]
+def _renumbered(path: FilePath, number: int) -> str:
+    match = _NUMBERED.search(path.name)
+    if match is None:
+        return path
+    start = len(path) - len(path.name)
+    return path[: start + match.start("no")] + str(number).zfill(len(match["no"])) + path[start + match.end("no") :]

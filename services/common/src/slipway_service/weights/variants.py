@@ -31,7 +31,7 @@ def default_of(variants: Sequence[Variant]) -> Variant | None:
 
 
 def _rank(variant: Variant) -> tuple[object, ...]:
-    """Sets at the top before those in folders (GGUFs live anywhere), then formats, then what the label or name promises."""
+    """Sets at the top before those in folders (GGUFs live anywhere), then formats, then what label or name promise."""
     depth = variant.files[0].path.count("/")
     if variant.format is WeightFormat.GGUF:
         wish = preference(variant.quantization)

@@ -1,4 +1,4 @@
-"""Sets of safetensors, ONNX and PyTorch files by name: one for each precision and folder that a repository has them in."""
+"""Sets of safetensors, ONNX and PyTorch files by name: one for each precision and folder that there is."""
 
 import re
 from collections import defaultdict
