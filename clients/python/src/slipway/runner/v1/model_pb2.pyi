@@ -274,7 +274,7 @@ class BackendSettings(_message.Message):
     TENSOR_PARALLEL_SIZE_FIELD_NUMBER: _builtins.int
     GPU_MEMORY_UTILIZATION_FIELD_NUMBER: _builtins.int
     PARALLEL_REQUESTS_FIELD_NUMBER: _builtins.int
-    THREADS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
     context_length: _builtins.int
     """Context, tokens, 1 to 16,777,216."""
     gpu_layers: _builtins.int
@@ -287,8 +287,8 @@ class BackendSettings(_message.Message):
     """Share of a GPU's memory the backend may take, above 0 to 1 (vLLM, SGLang)."""
     parallel_requests: _builtins.int
     """Requests served side by side, 1 to 1,024."""
-    threads: _builtins.int
-    """Threads for computation on the CPU, 1 to 1,024."""
+    device: _builtins.str
+    """The kind of device to run on: `cpu`, `cuda`, `rocm` or `vulkan`; empty: what the model's devices are, else the CPU."""
     def __init__(
         self,
         *,
@@ -298,11 +298,11 @@ class BackendSettings(_message.Message):
         tensor_parallel_size: _builtins.int | None = ...,
         gpu_memory_utilization: _builtins.float | None = ...,
         parallel_requests: _builtins.int | None = ...,
-        threads: _builtins.int | None = ...,
+        device: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_gpu_layers", b"_gpu_layers", "_gpu_memory_utilization", b"_gpu_memory_utilization", "_parallel_requests", b"_parallel_requests", "_tensor_parallel_size", b"_tensor_parallel_size", "_threads", b"_threads", "context_length", b"context_length", "gpu_layers", b"gpu_layers", "gpu_memory_utilization", b"gpu_memory_utilization", "parallel_requests", b"parallel_requests", "tensor_parallel_size", b"tensor_parallel_size", "threads", b"threads"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_gpu_layers", b"_gpu_layers", "_gpu_memory_utilization", b"_gpu_memory_utilization", "_parallel_requests", b"_parallel_requests", "_tensor_parallel_size", b"_tensor_parallel_size", "context_length", b"context_length", "gpu_layers", b"gpu_layers", "gpu_memory_utilization", b"gpu_memory_utilization", "parallel_requests", b"parallel_requests", "tensor_parallel_size", b"tensor_parallel_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_gpu_layers", b"_gpu_layers", "_gpu_memory_utilization", b"_gpu_memory_utilization", "_parallel_requests", b"_parallel_requests", "_tensor_parallel_size", b"_tensor_parallel_size", "_threads", b"_threads", "context_length", b"context_length", "dtype", b"dtype", "gpu_layers", b"gpu_layers", "gpu_memory_utilization", b"gpu_memory_utilization", "parallel_requests", b"parallel_requests", "tensor_parallel_size", b"tensor_parallel_size", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_gpu_layers", b"_gpu_layers", "_gpu_memory_utilization", b"_gpu_memory_utilization", "_parallel_requests", b"_parallel_requests", "_tensor_parallel_size", b"_tensor_parallel_size", "context_length", b"context_length", "device", b"device", "dtype", b"dtype", "gpu_layers", b"gpu_layers", "gpu_memory_utilization", b"gpu_memory_utilization", "parallel_requests", b"parallel_requests", "tensor_parallel_size", b"tensor_parallel_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
     _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
@@ -314,8 +314,6 @@ class BackendSettings(_message.Message):
     _WhichOneofArgType__parallel_requests: _TypeAlias = _typing.Literal["_parallel_requests", b"_parallel_requests"]  # noqa: Y015
     _WhichOneofReturnType__tensor_parallel_size: _TypeAlias = _typing.Literal["tensor_parallel_size"]  # noqa: Y015
     _WhichOneofArgType__tensor_parallel_size: _TypeAlias = _typing.Literal["_tensor_parallel_size", b"_tensor_parallel_size"]  # noqa: Y015
-    _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
-    _WhichOneofArgType__threads: _TypeAlias = _typing.Literal["_threads", b"_threads"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
     @_typing.overload
@@ -326,8 +324,6 @@ class BackendSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_requests) -> _WhichOneofReturnType__parallel_requests | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tensor_parallel_size) -> _WhichOneofReturnType__tensor_parallel_size | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__threads) -> _WhichOneofReturnType__threads | None: ...
 
 Global___BackendSettings: _TypeAlias = BackendSettings  # noqa: Y015
 
