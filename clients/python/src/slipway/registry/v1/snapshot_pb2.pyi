@@ -372,10 +372,11 @@ class Pin(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_REQUESTED_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pins/{id}`."""
     holder: _builtins.str
-    """Who holds it: a runner's id with the model's uid, or an operator's word. At most 256 characters."""
+    """Who holds it: a runner, or an operator's word. At most 256 characters."""
     snapshot: _builtins.str
     """The snapshot, `snapshots/{id}`."""
     repo_id: _builtins.str
@@ -384,6 +385,8 @@ class Pin(_message.Message):
     """40 hex digits."""
     release_requested: _builtins.bool
     """Whether someone wants the snapshot deleted: the holder is asked to stop using it and to unpin."""
+    claim: _builtins.str
+    """What the holder needs it for, its own word: the uid of a model, say. Holder, claim and snapshot together are unique."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths it covers; empty covers the whole snapshot."""
@@ -408,10 +411,11 @@ class Pin(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         release_requested: _builtins.bool = ...,
+        claim: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "create_time", b"create_time", "expire_time", b"expire_time", "holder", b"holder", "name", b"name", "paths", b"paths", "release_requested", b"release_requested", "repo_id", b"repo_id", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "commit", b"commit", "create_time", b"create_time", "expire_time", b"expire_time", "holder", b"holder", "name", b"name", "paths", b"paths", "release_requested", b"release_requested", "repo_id", b"repo_id", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -619,6 +619,7 @@ class PinSnapshotRequest(_message.Message):
     HOLDER_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
     repo_id: _builtins.str
     """`owner/name`."""
     revision: _builtins.str
@@ -627,6 +628,8 @@ class PinSnapshotRequest(_message.Message):
     """Who holds it, at most 256 characters."""
     keep: _builtins.bool
     """An operator's keep: it does not end by itself. Excludes `ttl`."""
+    claim: _builtins.str
+    """What the holder needs it for, its own word (a runner gives the model's uid), at most 256 characters; may be empty."""
     @_builtins.property
     def selection(self) -> _selection_pb2.Selection:
         """Which files; unset covers the whole snapshot."""
@@ -644,10 +647,11 @@ class PinSnapshotRequest(_message.Message):
         holder: _builtins.str = ...,
         ttl: _duration_pb2.Duration | None = ...,
         keep: _builtins.bool = ...,
+        claim: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["selection", b"selection", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "keep", b"keep", "repo_id", b"repo_id", "revision", b"revision", "selection", b"selection", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "holder", b"holder", "keep", b"keep", "repo_id", b"repo_id", "revision", b"revision", "selection", b"selection", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -819,9 +823,9 @@ class WatchPinsRequest(_message.Message):
 
     NAMES_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
-    HOLDER_PREFIX_FIELD_NUMBER: _builtins.int
-    holder_prefix: _builtins.str
-    """Only pins whose holder begins with this; empty for all."""
+    HOLDER_FIELD_NUMBER: _builtins.int
+    holder: _builtins.str
+    """Only this holder's; empty for all."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these, as `pins/{id}`; empty for all of the holder's. At most 1,000."""
@@ -835,11 +839,11 @@ class WatchPinsRequest(_message.Message):
         *,
         names: _abc.Iterable[_builtins.str] | None = ...,
         after: _watch_pb2.Cursor | None = ...,
-        holder_prefix: _builtins.str = ...,
+        holder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "holder_prefix", b"holder_prefix", "names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "holder", b"holder", "names", b"names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

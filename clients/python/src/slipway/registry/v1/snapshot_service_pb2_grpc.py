@@ -175,7 +175,8 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PinSnapshot(self, request, context):
-        """Holds files of a snapshot so that nothing removes them. The same holder, snapshot and files renew the pin there is.
+        """Holds files of a snapshot so that nothing removes them. The same holder, claim and snapshot renew the pin there is;
+        its files become those of the newest call.
         Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY (it is being deleted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -62,7 +62,8 @@ class SnapshotServiceStub:
     GetCacheUsage: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.GetCacheUsageRequest, _snapshot_service_pb2.GetCacheUsageResponse]
     """Says where the cache's bytes are."""
     PinSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.PinSnapshotRequest, _snapshot_service_pb2.PinSnapshotResponse]
-    """Holds files of a snapshot so that nothing removes them. The same holder, snapshot and files renew the pin there is.
+    """Holds files of a snapshot so that nothing removes them. The same holder, claim and snapshot renew the pin there is;
+    its files become those of the newest call.
     Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY (it is being deleted).
     """
     UnpinSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.UnpinSnapshotRequest, _snapshot_service_pb2.UnpinSnapshotResponse]
@@ -106,7 +107,8 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     GetCacheUsage: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.GetCacheUsageRequest, _snapshot_service_pb2.GetCacheUsageResponse]  # type: ignore[assignment]
     """Says where the cache's bytes are."""
     PinSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.PinSnapshotRequest, _snapshot_service_pb2.PinSnapshotResponse]  # type: ignore[assignment]
-    """Holds files of a snapshot so that nothing removes them. The same holder, snapshot and files renew the pin there is.
+    """Holds files of a snapshot so that nothing removes them. The same holder, claim and snapshot renew the pin there is;
+    its files become those of the newest call.
     Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY (it is being deleted).
     """
     UnpinSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.UnpinSnapshotRequest, _snapshot_service_pb2.UnpinSnapshotResponse]  # type: ignore[assignment]
@@ -207,7 +209,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.PinSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_service_pb2.PinSnapshotResponse, _abc.Awaitable[_snapshot_service_pb2.PinSnapshotResponse]]:
-        """Holds files of a snapshot so that nothing removes them. The same holder, snapshot and files renew the pin there is.
+        """Holds files of a snapshot so that nothing removes them. The same holder, claim and snapshot renew the pin there is;
+        its files become those of the newest call.
         Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY (it is being deleted).
         """
 
