@@ -10,15 +10,20 @@ from pathlib import Path
 
 from tests.hub.directory import load
 from tests.hub.emulator import HubEmulator
+from tests.hub.models.demo import demo_repos
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.hub", description="A Hugging Face Hub on loopback.")
     parser.add_argument("--models", type=Path, help="directory of repositories: DIR/<organisation>/<name>/<files>")
+    parser.add_argument("--demo", action="store_true", help="make and serve the repositories of the demo")
     parser.add_argument("--port", type=int, default=0, help="port of the HUB origin (0: a free one)")
     parser.add_argument("--address-file", type=Path, help="also write the line with the origins there")
     parser.add_argument("--blob-directory", type=Path, help="keep synthetic content there between runs")
     parser.add_argument("--user", action="append", default=[], metavar="NAME:TOKEN[:REPO,...]", help="an account")
+    parser.add_argument(
+        "--throttle", action="append", default=[], metavar="ORIGIN=BYTES", help="bytes a second, e.g. cdn=20e6"
+    )
     parser.add_argument("--until-eof", action="store_true", help="end when standard input ends")
     return parser.parse_args()
 
@@ -38,13 +43,18 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    emulator = HubEmulator(blob_directory=arguments.blob_directory)
+    emulator = HubEmulator(port=arguments.port, blob_directory=arguments.blob_directory)
     if arguments.models is not None:
         load(emulator.catalogue, arguments.models)
+    if arguments.demo:
+        demo_repos(emulator)
+    for text in arguments.throttle:
+        origin, _, rate = text.partition("=")
+        emulator.throttle.set(origin, total=float(rate))
     for text in arguments.user:
         name, token, access = ([*text.split(":", 2), ""])[:3]
         emulator.add_user(name, token, [repo for repo in access.split(",") if repo])
-    with emulator.open(arguments.port):
+    with emulator:
         announce(emulator, arguments.address_file)
         if arguments.until_eof:
             while os.read(sys.stdin.fileno(), 4096):

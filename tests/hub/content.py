@@ -29,10 +29,14 @@ class Random:
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """Synthetic content that is nearly all holes: large to a client, a few pages on disk."""
+    """Synthetic content that is nearly all holes: large to a client, a few pages on disk.
+
+    ``sha256`` may be claimed, for sizes that nobody reads whole and that take minutes to hash.
+    """
 
     size: int
     seed: int = 0
+    sha256: str | None = None
 
 
 Source = bytes | str | Path | Random | Sparse
@@ -40,12 +44,11 @@ Source = bytes | str | Path | Random | Sparse
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Content on disk with its hashes; ``sha1`` is git's, over ``blob <size>\\0`` and the content."""
+    """Content on disk: hashed and open."""
 
     path: Path
     size: int
     sha256: str
-    sha1: str
     fd: int
 
     def slice(self) -> FileSlice:
@@ -78,11 +81,11 @@ class BlobStore:
                 case Path():
                     stat = source.stat()
                     name = f"{source.resolve()}:{stat.st_mtime_ns}:{stat.st_size}"
-                    return self._by_name.get(name) or self._open(name, source, _hashes(source))
+                    return self._by_name.get(name) or self._open(name, source, _hash(source))
                 case Random(size, seed):
                     return self._put_synthetic(f"random-{size}-{seed}", source)
-                case Sparse(size, seed):
-                    return self._put_synthetic(f"sparse-{size}-{seed}", source)
+                case Sparse(size, seed, sha256):
+                    return self._put_synthetic(f"sparse-{size}-{seed}-{sha256 or 'true'}", source)
 
     def close(self) -> None:
         """Close every file and delete what was temporary."""
@@ -99,24 +102,24 @@ class BlobStore:
             return self._by_name[sha256]
         path = self._root / sha256
         _write_whole(path, iter([data]))
-        return self._open(sha256, path, (sha256, git_sha1(data)))
+        return self._open(sha256, path, sha256)
 
     def _put_synthetic(self, name: str, source: Random | Sparse) -> Blob:
         if name in self._by_name:
             return self._by_name[name]
-        path, noted = self._root / name, self._root / f"{name}.hashes"
+        path, noted = self._root / name, self._root / f"{name}.sha256"
         if not noted.exists():
             if isinstance(source, Random):
-                _write_whole(path, random_pieces(source.size, source.seed))
+                sha256 = _write_whole(path, random_pieces(source.size, source.seed))
             else:
                 _write_sparse(path, source)
-            _write_whole(noted, iter([" ".join(_hashes(path)).encode()]))
-        sha256, sha1 = noted.read_text().split()
-        return self._open(name, path, (sha256, sha1))
+                sha256 = source.sha256 or _hash(path)
+            _write_whole(noted, iter([sha256.encode()]))
+        return self._open(name, path, noted.read_text())
 
-    def _open(self, name: str, path: Path, hashes: tuple[str, str]) -> Blob:
+    def _open(self, name: str, path: Path, sha256: str) -> Blob:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        blob = Blob(path, os.fstat(fd).st_size, *hashes, fd)
+        blob = Blob(path, os.fstat(fd).st_size, sha256, fd)
         self._by_name[name] = blob
         return blob
 
@@ -130,27 +133,25 @@ def random_pieces(size: int, seed: int) -> Iterator[bytes]:
 
 
 def git_sha1(data: bytes) -> str:
-    """The object id that git gives to a blob."""
+    """The object id that git gives to a blob: over ``blob <size>\\0`` and the content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def _hashes(path: Path) -> tuple[str, str]:
-    size = path.stat().st_size
-    sha256, sha1 = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            sha256.update(piece)
-            sha1.update(piece)
-    return sha256.hexdigest(), sha1.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_whole(path: Path, pieces: Iterator[bytes]) -> None:
-    """Write a file that is there whole or not at all, since other processes may share the directory."""
+def _write_whole(path: Path, pieces: Iterator[bytes]) -> str:
+    """Write a file that is there whole or not at all, since others may share the directory; its sha256."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    sha256 = hashlib.sha256()
     with partial.open("wb") as file:
         for piece in pieces:
             file.write(piece)
+            sha256.update(piece)
     partial.replace(path)
+    return sha256.hexdigest()
 
 
 def _write_sparse(path: Path, source: Sparse) -> None:

@@ -42,10 +42,12 @@ class HubEmulator:
     def __init__(
         self,
         *,
+        port: int = 0,
         blob_directory: Path | None = None,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._port = port
         self.users = Users()
         self.faults = Rules()
         self.throttle = Throttle()
@@ -82,13 +84,13 @@ class HubEmulator:
             "cas": origin("cas", route=self.cas.route),
         }
 
-    def open(self, port: int = 0) -> Self:
-        """Listen: the HUB on ``port`` (0: a free one), the others on free ones.
+    def open(self) -> Self:
+        """Listen: the HUB on the given port (0: a free one), the others on free ones.
 
         Raises:
             OSError: the port is taken.
         """
-        self.origins["hub"].open(port)
+        self.origins["hub"].open(self._port)
         self.origins["cdn"].open()
         self.origins["cas"].open()
         return self

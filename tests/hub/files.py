@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from tests.hub.content import Blob, Source, git_sha1
 
 # What the Hub's default .gitattributes hands to LFS, as far as models use it; larger files go there by rule.
-LFS_PATTERNS = ("*.bin", "*.gguf", "*.h5", "*.model", "*.msgpack", "*.onnx", "*.ot", "*.pt", "*.safetensors")
+LFS_PATTERNS = ("*.bin", "*.gguf", "*.h5", "*.model", "*.msgpack", "*.onnx", "*.ot", "*.pt", "*.pth", "*.safetensors")
 _LFS_ABOVE_BYTES = 10 << 20
 
 
@@ -56,7 +56,7 @@ def file_of(
         blob=blob,
         lfs=lfs,
         xet_hash=None,
-        etag=spec.etag or (blob.sha256 if lfs else blob.sha1),
+        etag=spec.etag or (blob.sha256 if lfs else git_sha1(blob.path.read_bytes())),
         size=blob.size if spec.size is None else spec.size,
     )
     return replace(file, xet_hash=xet_hash(blob)) if lfs and xet_hash else file

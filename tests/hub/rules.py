@@ -29,12 +29,13 @@ class Rule:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Parse `POST /__faults`: the rule's fields, ``action``, and that fault's own fields, all in one object.
+        """Parse `POST /__faults`: the rule's fields, ``action``, and that fault's own fields, all in one object;
+        counts are ignored.
 
         Raises:
             ValueError: the action is unknown, or a field does not belong to it.
         """
-        rest = dict(value)
+        rest = {name: item for name, item in value.items() if name not in ("seen", "struck")}
         matching = {name: rest.pop(name) for name in _MATCHING if name in rest}
         action = rest.pop("action", None)
         if action not in FAULTS:
