@@ -94,8 +94,7 @@ def owner(port: int, processes: Iterable[ProcessId]) -> Owner:
 
 
 def _inodes(port: int) -> set[str]:
-    """Inodes of the sockets that listen on `port`, on any address of this network namespace (proc(5), /proc/net/tcp).
-    """
+    """Inodes of the sockets that listen on `port`, on any address of this network namespace (proc(5), /proc/net/tcp)."""
     found: set[str] = set()
     for table in ("tcp", "tcp6"):
         path = PROC / "net" / table

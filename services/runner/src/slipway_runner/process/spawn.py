@@ -5,12 +5,12 @@ environment that was built from nothing. So it neither dies nor blocks when the 
 """
 
 import os
-import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 
 from slipway_runner.process import cgroup, members, proc
 from slipway_runner.process.members import Family
@@ -24,7 +24,7 @@ class Exit:
     """How a process ended. Both are None for one that was not our child: the kernel tells only the parent."""
 
     code: int | None = None
-    signal: signal.Signals | None = None
+    signal: Signals | None = None
 
     def __str__(self) -> str:
         if self.signal is not None:
@@ -77,7 +77,7 @@ class Child:
             return None
         if seen.si_code == os.CLD_EXITED:
             return Exit(code=seen.si_status)
-        return Exit(signal=signal.Signals(seen.si_status))
+        return Exit(signal=Signals(seen.si_status))
 
     def reap(self) -> Exit | None:
         """Collect the leader if it has ended; to be called when the whole family is gone."""
@@ -91,7 +91,7 @@ class Child:
 
 
 def _as_exit(code: int) -> Exit:
-    return Exit(signal=signal.Signals(-code)) if code < 0 else Exit(code=code)
+    return Exit(signal=Signals(-code)) if code < 0 else Exit(code=code)
 
 
 def spawn(order: Order) -> Child:

@@ -1,0 +1,314 @@
+"""One run of a model: from the queue to the first good answer to a real request.
+
+QUEUED → FETCHING → VERIFYING → STARTING → LOADING_WEIGHTS → WARMING_UP. It reports to its supervisor what happens
+(`Starting`, `Answered`, `Failed`) and how far it is, and is cancelled by whatever ends the load.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import aiohttp
+import anyio
+from slipway_service.fault import Fault, Reason
+
+from slipway_runner.backends.base import HttpQuestion, Launch, LaunchPlan, Stdin
+from slipway_runner.models import states
+from slipway_runner.models.saved import Started
+from slipway_runner.models.snapshots import Fetching, Snapshot
+from slipway_runner.models.spec import PathSource
+from slipway_runner.models.stall import StallTimer
+from slipway_runner.process import members, ports, proc
+from slipway_runner.process.ports import Owner
+from slipway_runner.process.running import Running
+from slipway_runner.process.spawn import Order, spawn
+from slipway_runner.progress import kernel
+from slipway_runner.progress.kernel import FileWatch
+from slipway_runner.progress.signals import Bytes, Cause, Detail, LoadStage, Signal, Source, Stage
+from slipway_runner.progress.tracker import Tracker
+
+if TYPE_CHECKING:
+    from slipway_runner.models.supervisor import Supervisor
+
+# What a stage is expected to take, in seconds, before a load of this model was ever measured. Only their ratio shows.
+_FETCH_BYTES_PER_SECOND = 50_000_000
+_VERIFY_SECONDS = 0.05
+
+
+class Run:
+    """One run, for one supervisor."""
+
+    def __init__(self, supervisor: "Supervisor") -> None:
+        self._on = supervisor
+        self._number = supervisor.life.run
+        self._means = supervisor.means
+        self._plan = supervisor.plan
+        self._tracker = self._new_tracker()
+        self._stall: StallTimer | None = None
+        self._moved = anyio.Event()
+
+    async def go(self) -> None:
+        """Make it LOADED, or report why that cannot be."""
+        self._on.listener = self._hear
+        try:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._report)
+                beside.start_soon(self._watch_stall)
+                if self._on.running is None:
+                    async with self._means.slots:
+                        await self._start(await self._fetch())
+                        await self._until_answered()
+                else:  # adopted while it was loading
+                    await self._until_answered()
+                beside.cancel_scope.cancel()
+        except* Fault as faults:
+            fault = _first(faults)
+            self._fail(Cause(fault.reason, fault.text))
+        finally:
+            self._on.listener = None
+
+    def _fail(self, cause: Cause) -> None:
+        self._on.apply(states.Failed(self._number, cause))
+
+    # Files.
+
+    async def _fetch(self) -> Snapshot:
+        source = self._plan.spec.source
+        if isinstance(source, PathSource):
+            _, root = await anyio.to_thread.run_sync(self._means.paths.describe, source)
+            return Snapshot(root=root)
+        self._enter(LoadStage.FETCHING)
+        self._wait_at_most(self._patience, None)
+        snapshot = await self._means.snapshots.fetch(self._on.want, self._fetching)
+        self._on.model = replace(
+            self._on.model,
+            snapshot=snapshot.name,
+            registry_bypassed=self._plan.registry_bypassed or snapshot.registry_bypassed,
+        )
+        return snapshot
+
+    def _fetching(self, now: Fetching) -> None:
+        self._hear(Bytes(now.done_bytes, now.total_bytes, Source.REPORTED))
+        if now.detail:
+            self._hear(Detail(now.detail))
+        if self._stall is not None:
+            clock = anyio.current_time()
+            self._set_stall(self._stall.suspend(clock) if now.paused else self._stall.resume(clock))
+
+    def _verify(self, snapshot: Snapshot) -> None:
+        self._enter(LoadStage.VERIFYING)
+        missing = [path for path in self._plan.wanted if not (snapshot.root / path).exists()]
+        if missing:
+            raise Fault(Reason.MODEL_FILE_MISSING, f"{self._plan.name} lacks {', '.join(missing)} in {snapshot.root}")
+
+    # The process.
+
+    async def _start(self, snapshot: Snapshot) -> None:
+        self._verify(snapshot)
+        self._on.snapshot = snapshot
+        self._enter(LoadStage.STARTING)
+        limits = self._on.backend.start_limits
+        self._wait_at_most(self._patience, limits.ceiling_seconds(self._plan.size_bytes))
+        port = self._means.ports.hold()
+        try:
+            plan = self._launch_plan(snapshot, port)
+            launch = await anyio.to_thread.run_sync(self._on.backend.launch, plan)
+            started = self._spawn(plan, launch)
+        except BaseException:
+            self._means.ports.release(port)
+            raise
+        if started is not None:
+            self._on.model = replace(self._on.model, model_path=str(plan.files.weights[0]))
+            self._on.save()
+
+    def _launch_plan(self, snapshot: Snapshot, port: int) -> LaunchPlan:
+        spec = self._plan.spec
+        scratch = self._on.folder / "scratch"
+        scratch.mkdir(exist_ok=True, mode=0o700)
+        return LaunchPlan(
+            found=self._plan.found,
+            files=self._plan.files(snapshot.root),
+            task=self._plan.task,
+            served_name=self._on.model.id,
+            port=port,
+            api_key=secrets.token_urlsafe(),
+            scratch=scratch,
+            settings=spec.settings,
+            flags=spec.flags,
+            environment=spec.environment,
+            devices=self._plan.devices,
+            trust_remote_code=self._means.trust_remote_code,
+        )
+
+    def _spawn(self, plan: LaunchPlan, launch: Launch) -> Started | None:
+        """Start the process. There is no await between being allowed to and being responsible for it."""
+        if not self._on.apply(states.Starting(self._number)):
+            raise Fault(Reason.INTERNAL, "the load was given up before its process was started")
+        order = Order(
+            argv=launch.argv,
+            environment=launch.env,
+            instance=self._means.instance,
+            tag=f"{self._on.model.uid}.{self._number}",
+            directory=plan.scratch,
+            log=self._on.log.path,
+            stdin=self._on.folder / "stdin" if launch.stdin is Stdin.FIFO else None,
+            cgroup_root=self._means.cgroup_root,
+        )
+        log_start = self._on.log.size()
+        try:
+            running = Running.started(spawn(order))
+        except OSError as error:
+            raise Fault(Reason.BACKEND_UNAVAILABLE, f"{launch.argv[0]} cannot be started: {error}") from error
+        started = Started(boot_id=proc.boot_id(), family=running.family, plan=plan, log_start=log_start)
+        self._on.attach(running, launch, started)
+        return started
+
+    # Readiness.
+
+    async def _until_answered(self) -> None:
+        launch = self._on.launch
+        assert launch is not None
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._watch_files)
+            await self._until_good(launch, launch.liveness)
+            if launch.load is not None:
+                await self._load(launch, launch.load)
+            await self._until_good(launch, launch.question)
+            beside.cancel_scope.cancel()
+        in_force = await self._in_force(launch)
+        self._finish(in_force)
+
+    async def _until_good(self, launch: Launch, question: HttpQuestion) -> None:
+        numbers = self._means.numbers
+        eager_until = anyio.current_time() + numbers.ask_eagerly
+        while True:
+            judgement = await self._means.asker.ask(launch, question)
+            if judgement.cause is not None:
+                raise Fault(judgement.cause.reason, judgement.cause.text)
+            if judgement.good and self._is_ours(launch.port):
+                return
+            pause = numbers.ask_pause if anyio.current_time() < eager_until else numbers.ask_pause_later
+            with anyio.move_on_after(pause):
+                await self._on.ready_hint.wait()
+            if self._on.ready_hint.is_set():
+                self._on.ready_hint = anyio.Event()
+
+    def _is_ours(self, port: int) -> bool:
+        """Whether it is our process that answered.
+
+        Raises:
+            Fault: PORT_IN_USE when it is another's.
+        """
+        running = self._on.running
+        if running is None:
+            return False
+        found = ports.owner(port, [running.family.leader])
+        if found is Owner.FOREIGN:
+            found = ports.owner(port, members.find(running.family).all)
+        if found is Owner.FOREIGN:
+            raise Fault(Reason.PORT_IN_USE, f"a process that is not the backend's answers on port {port}")
+        return found is Owner.OURS
+
+    async def _load(self, launch: Launch, question: HttpQuestion) -> None:
+        try:
+            async for data in self._means.asker.events(launch, question):
+                for signal in launch.reader.event(data):
+                    if isinstance(signal, Cause):
+                        raise Fault(signal.reason, signal.text)
+                    self._on.hear(signal)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Fault(
+                Reason.BACKEND_UNRESPONSIVE, f"the backend broke off its answer while loading: {error}"
+            ) from error
+
+    async def _in_force(self, launch: Launch) -> Mapping[str, str]:
+        if launch.in_force is None:
+            return {}
+        try:
+            status, body = await self._means.asker.answer(launch, launch.in_force)
+            return launch.reader.in_force(body) if status == 200 else {}
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return {}  # shown to people, needed by nothing
+
+    def _finish(self, in_force: Mapping[str, str]) -> None:
+        known = {**self._on.model.settings_in_force, **in_force}
+        took = self._tracker.finish(anyio.current_time())
+        self._on.report(self._tracker.progress(anyio.current_time()))
+        self._on.apply(states.Answered(self._number), settings_in_force=known, message="")
+        self._means.remember(self._history_key, took)
+
+    # Progress.
+
+    def _new_tracker(self) -> Tracker:
+        usual = {LoadStage.VERIFYING: _VERIFY_SECONDS, **self._on.backend.usual_seconds(self._plan.size_bytes)}
+        if self._plan.commit:
+            usual[LoadStage.FETCHING] = self._plan.size_bytes / _FETCH_BYTES_PER_SECOND
+        expected = self._means.history.expected(self._history_key, usual)
+        return Tracker(expected.seconds, measured=expected.measured, now=anyio.current_time())
+
+    @property
+    def _history_key(self) -> str:
+        plan = self._plan
+        return f"{plan.name}@{plan.commit} {plan.variant} {plan.backend}"
+
+    def _enter(self, stage: LoadStage) -> None:
+        self._hear(Stage(stage))
+
+    def _hear(self, signal: Signal) -> None:
+        now = anyio.current_time()
+        self._tracker.feed(signal, now)
+        if self._stall is not None:
+            self._set_stall(self._stall.news(now))
+        self._moved.set()
+
+    async def _report(self) -> None:
+        while True:
+            self._on.report(self._tracker.progress(anyio.current_time()))
+            with anyio.move_on_after(self._means.numbers.progress_pause):
+                await self._moved.wait()
+                await anyio.sleep(self._means.numbers.log_pause)  # what comes at once is told at once
+            self._moved = anyio.Event()
+
+    async def _watch_files(self) -> None:
+        """What the kernel sees of the weights being read, for backends that say nothing."""
+        started = self._on.started
+        if started is None:
+            return
+        watch = await anyio.to_thread.run_sync(FileWatch, started.plan.files.weights)
+        while True:
+            began = anyio.current_time()
+            pids = [one.pid for one in members.find(started.family).all]
+            for signal in await anyio.to_thread.run_sync(watch.scan, pids):
+                self._on.hear(signal)
+            await anyio.sleep(kernel.next_scan(anyio.current_time() - began))
+
+    # The stall timer.
+
+    @property
+    def _patience(self) -> float:
+        return self._plan.spec.start_timeout or self._on.backend.start_limits.stall_seconds
+
+    def _wait_at_most(self, patience: float, ceiling: float | None) -> None:
+        self._set_stall(StallTimer.start(anyio.current_time(), patience=patience, ceiling=ceiling))
+
+    def _set_stall(self, timer: StallTimer) -> None:
+        self._stall = timer
+
+    async def _watch_stall(self) -> None:
+        while True:
+            now = anyio.current_time()
+            deadline = self._stall.deadline if self._stall else None
+            if self._stall is not None and (why := self._stall.verdict(now)) is not None:
+                shown = self._tracker.progress(now)
+                raise Fault(Reason.LOAD_STALLED, f"{why}, while {shown.detail}")
+            # Deadlines only move away, except when a stage with another patience begins: look again every second.
+            await anyio.sleep(1.0 if deadline is None else min(1.0, deadline - now))
+
+
+def _first(faults: BaseExceptionGroup[Fault]) -> Fault:
+    error: BaseException = faults
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Fault)
+    return error

@@ -1,0 +1,225 @@
+"""An adapter for `fake_server`, a sink that remembers, and a fleet on both."""
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from typing import Any
+
+import anyio
+from slipway_runner.backends.base import (
+    Backend,
+    End,
+    Found,
+    Host,
+    HttpQuestion,
+    Launch,
+    LaunchPlan,
+    ModelFiles,
+    NotUsable,
+    StartLimits,
+    Stdin,
+    StopStep,
+    Task,
+)
+from slipway_runner.devices.device import Device, DeviceKind
+from slipway_runner.models.fleet import Fleet, open_fleet
+from slipway_runner.models.means import Numbers
+from slipway_runner.models.plan import Backends
+from slipway_runner.models.record import Model
+from slipway_runner.models.snapshots import LocalPaths
+from slipway_runner.models.spec import PathSource, Spec
+from slipway_runner.models.states import State
+from slipway_runner.progress.signals import Cause, Detail, LoadStage, Ready, Shards, Signal
+from slipway_runner.progress.tracker import LoadProgress
+from slipway_service.fault import Reason
+
+SERVER = Path(__file__).with_name("fake_server.py")
+
+# As in production, at a pace for tests.
+QUICK = Numbers(
+    probe=0.2,
+    probe_doubt=0.05,
+    member_scan=0.1,
+    unhealthy=0.6,
+    first_delay=0.05,
+    longest_delay=0.2,
+    log_pause=0.01,
+    log_pause_later=0.05,
+    drain=1.0,
+    shutdown=20.0,
+)
+
+
+class FakeReader:
+    """`SHARDS n/m`, `CAUSE text` and `READY` are all it knows."""
+
+    def line(self, text: str) -> tuple[Signal, ...]:
+        word, _, rest = text.partition(" ")
+        match word:
+            case "SHARDS":
+                done, total = rest.split("/")
+                return (Shards(int(done), int(total)),)
+            case "CAUSE":
+                return (Cause(Reason.BACKEND_ENGINE_DEAD, rest),)
+            case "READY":
+                return (Ready(),)
+            case _:
+                return (Detail(text),)
+
+    def event(self, data: str) -> tuple[Signal, ...]:
+        return ()
+
+    def in_force(self, body: bytes) -> Mapping[str, str]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeBackend:
+    """Runs `fake_server` with a behaviour; a file named like a model overrides it (`behaviours[id]`)."""
+
+    name: str = "fake"
+    behaviour: Mapping[str, Any] = field(default_factory=dict)
+    behaviours: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    stop_ladder: tuple[StopStep, ...] = (StopStep(SIGTERM, 1.0), StopStep(SIGKILL, 5.0))
+    start_limits: StartLimits = field(default_factory=lambda: StartLimits(stall_seconds=20.0, floor_seconds=60.0))
+
+    def usual_seconds(self, size_bytes: int) -> Mapping[LoadStage, float]:
+        return {LoadStage.STARTING: 0.1, LoadStage.LOADING_WEIGHTS: 0.1}
+
+    def find(self, host: Host) -> Found | NotUsable:
+        return found(self.name)
+
+    def suits(self, found: Found, files: ModelFiles, task: Task, devices: tuple[Device, ...]) -> str | None:
+        return None
+
+    def launch(self, plan: LaunchPlan) -> Launch:
+        behaviour = self.behaviours.get(plan.served_name, self.behaviour)
+        return Launch(
+            argv=(sys.executable, "-S", "-E", str(SERVER), str(plan.port), json.dumps(behaviour)),
+            env={"PATH": os.environ["PATH"]},
+            stdin=Stdin.FIFO,
+            host=plan.host,
+            port=plan.port,
+            model_field=plan.served_name,
+            api_key=plan.api_key,
+            liveness=HttpQuestion(method="GET", path="/health", timeout=1.0),
+            question=HttpQuestion(method="POST", path="/v1/ask", body=b"{}", timeout=5.0),
+            reader=FakeReader(),
+        )
+
+    def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:
+        if causes:
+            return causes[0]
+        return Cause(Reason.BACKEND_EXITED, f"code {end.exit_code}, signal {end.signal}: {last_lines[-1:]}")
+
+
+def found(name: str = "fake") -> Found:
+    return Found(backend=name, version="1", program=(sys.executable,), kinds=frozenset({DeviceKind.CPU}))
+
+
+def backends_of(*all_of_them: Backend) -> Backends:
+    return Backends(usable={one.name: (one, found(one.name)) for one in all_of_them}, unusable={})
+
+
+def cpu(free: int = 1 << 40) -> tuple[Device, ...]:
+    return (
+        Device(
+            uuid="cpu", kind=DeviceKind.CPU, index=0, name="CPU", memory_total=free, memory_used=0, memory_free=free
+        ),
+    )
+
+
+@dataclass
+class Seen:
+    """A sink that keeps all it is told, and lets a test wait for what it wants to see."""
+
+    models: list[Model] = field(default_factory=list)
+    told: list[LoadProgress] = field(default_factory=list)
+    gone: list[tuple[str, str]] = field(default_factory=list)
+    _news: anyio.Event = field(default_factory=anyio.Event)
+
+    def publish(self, model: Model) -> None:
+        self.models.append(model)
+        self._wake()
+
+    def progress(self, model_id: str, uid: str, progress: LoadProgress) -> None:
+        self.told.append(progress)
+        self._wake()
+
+    def removed(self, model_id: str, uid: str) -> None:
+        self.gone.append((model_id, uid))
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    def states(self, model_id: str = "m") -> list[State]:
+        """The states it went through; a state that was told twice in a row counts once."""
+        every = [model.state for model in self.models if model.id == model_id]
+        return [state for i, state in enumerate(every) if i == 0 or state is not every[i - 1]]
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+        with anyio.fail_after(seconds):
+            while not condition():
+                await self._news.wait()
+
+    async def state(self, *wanted: State, model_id: str = "m", seconds: float = 30.0) -> Model:
+        """Wait until the newest record of the model is in one of these states."""
+
+        def newest() -> Model | None:
+            return next((model for model in reversed(self.models) if model.id == model_id), None)
+
+        await self.until(lambda: (model := newest()) is not None and model.state in wanted, seconds)
+        model = newest()
+        assert model is not None
+        return model
+
+
+@dataclass
+class Bench:
+    """A fleet on fake backends, and what is needed to order and watch it."""
+
+    fleet: Fleet
+    seen: Seen
+    backend: FakeBackend
+    root: Path
+
+    def spec(self, name: str = "m", **more: Any) -> Spec:
+        path = self.root / f"{name}.gguf"
+        path.write_bytes(b"GGUF" + bytes(1000))
+        return replace(Spec(source=PathSource(path=path)), **more)
+
+    async def load(self, model_id: str = "m", *, behave: Mapping[str, Any] | None = None, **more: Any) -> Model:
+        """Load under an id, behaving so, and wait for LOADED or ERROR."""
+        if behave is not None:
+            self.backend.behaviours[model_id] = behave
+        await self.fleet.load(self.spec(**more), model_id)
+        return await self.seen.state(State.LOADED, State.ERROR, model_id=model_id)
+
+
+@asynccontextmanager
+async def bench(root: Path, *, numbers: Numbers = QUICK, backend: FakeBackend | None = None) -> AsyncIterator[Bench]:
+    """A fleet whose state lies in `root/state` and whose models in `root/models`; every backend is gone afterwards."""
+    backend = backend or FakeBackend()
+    seen = Seen()
+    models = root / "models"
+    models.mkdir(exist_ok=True)
+    async with open_fleet(
+        state_dir=root / "state",
+        backends=backends_of(backend),
+        sink=seen,
+        devices=cpu,
+        numbers=numbers,
+        paths=LocalPaths((models,)),
+    ) as fleet:
+        try:
+            yield Bench(fleet=fleet, seen=seen, backend=backend, root=models)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await fleet.shutdown()
