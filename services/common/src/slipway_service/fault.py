@@ -20,6 +20,7 @@ class Reason(StrEnum):
     INTERNAL = "INTERNAL"
     DRAINING = "DRAINING"
     DEADLINE = "DEADLINE"
+    STREAM_STALLED = "STREAM_STALLED"
     REPO_NOT_FOUND = "REPO_NOT_FOUND"
     REVISION_NOT_FOUND = "REVISION_NOT_FOUND"
     ENTRY_NOT_FOUND = "ENTRY_NOT_FOUND"
@@ -118,6 +119,7 @@ class Fault(Exception):
         fields: every wrong field of the request, for INVALID_FIELDS.
         preconditions: what stands in the way, for disk, device memory and pins.
         link: where the caller gets what is missing (for a gated repository, the page where access is asked for).
+        resource: the name of what is not there (`models/qwen`, `org/repo`), for NOT_FOUND reasons.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Fault(Exception):
         fields: tuple[FieldViolation, ...] = (),
         preconditions: tuple[Precondition, ...] = (),
         link: Link | None = None,
+        resource: str = "",
     ) -> None:
         super().__init__(text)
         self.reason = reason
@@ -139,6 +142,7 @@ class Fault(Exception):
         self.fields = fields
         self.preconditions = preconditions
         self.link = link
+        self.resource = resource
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.text}"

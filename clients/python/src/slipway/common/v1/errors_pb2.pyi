@@ -38,6 +38,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE + RetryInfo. The server is shutting down or upgrading; another replica or the next process will answer."""
     ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 7
     """DEADLINE_EXCEEDED. The server gave up at the caller's deadline; what had begun goes on unless the message says otherwise."""
+    ERROR_REASON_STREAM_STALLED: _ErrorReason.ValueType  # 8
+    """UNAVAILABLE + RetryInfo. The client read nothing from the stream for a minute, so the server ended it; resume from the last cursor."""
     ERROR_REASON_REPO_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND. The Hub has no such repository, or hides it from this credential."""
     ERROR_REASON_REVISION_NOT_FOUND: _ErrorReason.ValueType  # 21
@@ -175,6 +177,8 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 6
 """UNAVAILABLE + RetryInfo. The server is shutting down or upgrading; another replica or the next process will answer."""
 ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 7
 """DEADLINE_EXCEEDED. The server gave up at the caller's deadline; what had begun goes on unless the message says otherwise."""
+ERROR_REASON_STREAM_STALLED: ErrorReason.ValueType  # 8
+"""UNAVAILABLE + RetryInfo. The client read nothing from the stream for a minute, so the server ended it; resume from the last cursor."""
 ERROR_REASON_REPO_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND. The Hub has no such repository, or hides it from this credential."""
 ERROR_REASON_REVISION_NOT_FOUND: ErrorReason.ValueType  # 21
