@@ -1,1 +1,31 @@
-"""A typed client for Slipway's registry and runner."""
+"""A typed client for Slipway's registry and runner.
+
+`Registry` and `Runner` are asynchronous (anyio on asyncio); `slipway_client.sync` has the same for code without an
+event loop. Methods take plain values, return the messages of the contract, and raise `SlipwayError`.
+"""
+
+from slipway_client.backoff import Backoff
+from slipway_client.downloads import select
+from slipway_client.errors import SlipwayError
+from slipway_client.events import Changed, Event, Mirror, Progressed, Removed, Reset, Synced
+from slipway_client.registry import Registry
+from slipway_client.runner import Runner
+from slipway_client.specs import model_spec
+from slipway_client.watch import Watch
+
+__all__ = [
+    "Backoff",
+    "Changed",
+    "Event",
+    "Mirror",
+    "Progressed",
+    "Registry",
+    "Removed",
+    "Reset",
+    "Runner",
+    "SlipwayError",
+    "Synced",
+    "Watch",
+    "model_spec",
+    "select",
+]

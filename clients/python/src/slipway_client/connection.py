@@ -1,0 +1,95 @@
+"""An open connection to one service, and streams on it."""
+
+import uuid
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+import grpc
+
+from slipway_client.channel import REQUEST_ID_KEY, TOKEN_KEY, UNARY_DEADLINE, open_channel
+from slipway_client.error_details import from_rpc_error
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Connection:
+    """A channel to one service. Open it on the event loop that uses it, and close it there.
+
+    Args:
+        address: as `address.target` takes it.
+        deadline: seconds for unary calls that name none.
+        credentials: TLS credentials; None speaks plain text.
+
+    Raises:
+        ValueError: the address is not one.
+    """
+
+    def __init__(
+        self, address: str, *, deadline: float = UNARY_DEADLINE, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        self.address = address
+        self.channel = open_channel(address, deadline=deadline, credentials=credentials)
+
+    async def aclose(self) -> None:
+        """Ends all calls on it."""
+        await self.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def stream(
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        *,
+        hf_token: str = "",
+    ) -> "Stream[Response]":
+        """Opens a server stream. It has no deadline: whoever reads it decides how long."""
+        request_id = uuid.uuid4().hex
+        metadata = (*token_metadata(hf_token), (REQUEST_ID_KEY, request_id))
+        return Stream(method(request, metadata=metadata), self.address, request_id)
+
+
+class Stream(Generic[Response]):
+    """The messages of a server stream, by `async for` or one by one. Cancel it when you leave it early."""
+
+    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, Response], address: str, request_id: str) -> None:
+        self._call = call
+        self._address = address
+        self._request_id = request_id
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Response:
+        message = await self.read()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def read(self) -> Response | None:
+        """The next message; None when the server has ended the stream with OK.
+
+        Raises:
+            SlipwayError: the stream broke or was refused.
+        """
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, address=self._address, request_id=self._request_id) from error
+        return None if message is grpc.aio.EOF else cast("Response", message)
+
+    def cancel(self) -> None:
+        """Ends the stream. Nothing happens when it has ended."""
+        self._call.cancel()
+
+
+def token_metadata(hf_token: str) -> tuple[tuple[str, str], ...]:
+    """Metadata that carries a caller's own Hub token, which the registry uses for this call only."""
+    return ((TOKEN_KEY, hf_token),) if hf_token else ()
