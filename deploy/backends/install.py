@@ -7,6 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+if sys.version_info < (3, 11):  # noqa: UP036 - any python3 may be the one that runs this
+    sys.exit(f"install.py needs Python 3.11 or later; this is {sys.version.split()[0]}")
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, by any python3: nothing is installed
 
 from deploy.backends.llama_server import LlamaServer
@@ -89,7 +92,8 @@ def consent_from(environ: Mapping[str, str], *, yes: bool) -> Consent:
             return
         if environ.get("CI") or not sys.stdin.isatty():
             raise InstallError("Nothing was downloaded. To have it all the same, run this again with --yes.")
-        if input("Go on? [y/N] ").strip().lower() not in {"y", "yes"}:
+        say("Go on? [y/N]")
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise InstallError("Nothing was downloaded.")
 
     return consent
@@ -128,17 +132,18 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     wanted = [known[name] for name in options.backends or DEFAULT]
     if options.check:
         return check(wanted, root)
-    try:
-        for recipe in wanted:
+    for recipe in wanted:
+        try:
             install(recipe, Slot(root, recipe.name), consent_from(environ, yes=options.yes))
-    except InstallError as error:
-        sys.stderr.write(f"\n{recipe.name}: {error}\n")
-        return 1
+        except (InstallError, OSError) as error:
+            sys.stderr.write(f"\n{recipe.name}: {error}\n")
+            return 1
     return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a build's children end too
+    for _ending in (signal.SIGTERM, signal.SIGHUP):  # as exceptions, so that what a build has started ends too
+        signal.signal(_ending, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(main(sys.argv[1:], os.environ))
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,20 +60,17 @@ class LlamaServer:
 
     def build(self, into: Path, steps: Steps) -> Built:
         """Link or compile. The compiler and its tools leave nothing behind but the server."""
+        digest = self._digest
         server = into / self.programs[0]
         server.parent.mkdir()
-        for found in () if self.compile_it else on_path(self.search_path, self.ours):
-            server.symlink_to(found)
-            # Asked through the link: a wrapper that looks for its neighbours beside itself would not find them.
-            if version := version_of(server):
-                steps.note(f"found on PATH: {found}")
-                return Built(version=version, digest=LINKED)
-            server.unlink()
+        if not self.compile_it and (version := _link(server, on_path(self.search_path, self.ours))):
+            steps.note(f"found on PATH: {server.readlink()}")
+            return Built(version=version, digest=LINKED)
         _compile(server, into / "scratch", steps)
         version = version_of(server)
         if version is None:
             raise InstallError(f"the llama-server just built does not run; the build's output: {steps.log}")
-        return Built(version=version, digest=self._digest)
+        return Built(version=version, digest=digest)
 
 
 def on_path(search_path: str, ours: Path) -> Iterator[Path]:
@@ -98,6 +95,16 @@ def version_of(server: Path) -> str | None:
     return said[1].strip() if said else "unknown"
 
 
+def _link(server: Path, candidates: Iterable[Path]) -> str | None:
+    for candidate in candidates:
+        server.symlink_to(candidate)
+        # Asked through the link: a wrapper that looks for its neighbours beside itself would not find them.
+        if version := version_of(server):
+            return version
+        server.unlink()
+    return None
+
+
 def _compile(server: Path, scratch: Path, steps: Steps) -> None:
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
         raise InstallError(NO_COMPILER)
@@ -111,17 +118,19 @@ def _compile(server: Path, scratch: Path, steps: Steps) -> None:
     )
     (sdist,) = scratch.glob("llama_cpp_python-*.tar.gz")
     steps.run("tar", "-xzf", sdist, "-C", scratch)
-    cores = os.cpu_count() or 1
+    source, build = scratch / sdist.name.removesuffix(".tar.gz") / "vendor" / "llama.cpp", scratch / "build"
+    cmake, ninja, cores = python.with_name("cmake"), python.with_name("ninja"), _cores()
     steps.note(f"compiling with {cores} cores: about 2 minutes with 2")
-    source, build, ninja = (
-        scratch / sdist.name.removesuffix(".tar.gz") / "vendor/llama.cpp",
-        scratch / "build",
-        python.with_name("ninja"),
-    )
     steps.run(
-        *(python.with_name("cmake"), "-S", source, "-B", build, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
+        *(cmake, "-S", source, "-B", build, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
         *(f"-D{option}" for option in _OPTIONS),
     )
     steps.run(ninja, "-C", build, "-j", str(cores), "llama-server")
     shutil.copy2(build / "bin" / "llama-server", server)
     shutil.rmtree(scratch)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS; fewer than cpu_count in a container or under taskset
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -5,6 +5,7 @@ so that the files stay small enough to read. A newer version of a backend is a c
 `torch==…+cpu` is not on PyPI: give uv a place that has it (UV_FIND_LINKS or UV_EXTRA_INDEX_URL).
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ PINS = Path(__file__).parent / "pins"
 
 _SUPPORTED = re.compile(  # Linux on x86_64 and aarch64, macOS on Apple silicon; CPython 3.11 to 3.14
     r"-((py2\.)?py3[0-9]*|cp31[1-4]|[a-z0-9.]+-abi3)-.*"
-    r"(none-any\.whl|linux[0-9a-z_.]*_(x86_64|aarch64)\.whl|macosx_[0-9_]+_(arm64|universal2)\.whl)$"
+    r"(none-any\.whl|(?<=[-.])(many)?linux[0-9a-z_.]*_(x86_64|aarch64)\.whl|macosx_[0-9_]+_(arm64|universal2)\.whl)$"
 )
 _EVERYWHERE = ("--universal", "--python-version", "3.11")
 # CI's platform, the one whose torch==…+cpu is pinned. glibc 2.35 is Ubuntu 22.04's; some wheels want 2.31 or later.
@@ -76,7 +77,11 @@ def _resolve(lock: Lock, scratch: Path) -> dict[str, Any]:
     wanted.write_text("\n".join(lock.requires) + "\n")
     unwanted.write_text("".join(f"{name} ; {_NEVER}\n" for name in lock.without))
     argv: list[str | Path] = ["uv", "pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml"]
-    subprocess.run([*argv, *lock.target, "--override", unwanted, "--output-file", out, wanted], check=True)
+    env = dict(os.environ)
+    if not any("+cpu" in requirement for requirement in lock.requires):
+        for places in ("UV_FIND_LINKS", "UV_EXTRA_INDEX_URL"):  # or torch would be the CPU build here too
+            env.pop(places, None)
+    subprocess.run([*argv, *lock.target, "--override", unwanted, "--output-file", out, wanted], check=True, env=env)
     return tomllib.loads(out.read_text())
 
 

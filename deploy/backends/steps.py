@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from deploy.backends.store import InstallError
@@ -14,8 +13,8 @@ from deploy.backends.store import InstallError
 TAIL_LINES = 15  # of a failed command's output: enough for a compiler's or pip's last error
 KILL_AFTER_S = 5.0  # ninja and pip end their children on SIGTERM well within this
 
-# What would make a build depend on the caller's shell: pip's --user and --target, other people's packages.
-_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_HASHES", "VIRTUAL_ENV")
+# What would make a build depend on the caller's shell: pip's --user, --target and --constraint, other packages.
+_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT", "VIRTUAL_ENV")
 
 _ENSUREPIP_MISSING = "python3 has no ensurepip; on Debian or Ubuntu: sudo apt-get install python3-venv"
 
@@ -78,11 +77,10 @@ class Steps:
         self.run(sys.executable, "-m", "venv", "--clear", at, advice=_ENSUREPIP_MISSING)
         return at / "bin" / "python"
 
-    def pip_install(self, python: Path, *requirements: Path) -> None:
-        """Install what is listed, each file checked against its sha256, and nothing else."""
-        listed: list[str | Path] = [word for path in requirements for word in ("-r", str(path))]
+    def pip_install(self, python: Path, pins: Path) -> None:
+        """Install what is listed in `pins`, each wheel checked against its sha256, and nothing else."""
         self.run(
-            *(python, "-m", "pip", "install", "--require-hashes", "--no-deps", "--only-binary=:all:", *listed),
+            *(python, "-m", "pip", "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", pins),
             advice="If no wheel fits this machine or Python, run this with a python3.11 on Linux x86_64.",
         )
 
@@ -90,9 +88,9 @@ class Steps:
 def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is not None:
         return
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(KILL_AFTER_S)
+    os.killpg(child.pid, signal.SIGTERM)  # a group of its own; the pid is not reused before it is waited for
+    try:
+        child.wait(KILL_AFTER_S)
+    except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+        child.wait()

