@@ -12,7 +12,8 @@ How a launch is carried out (`Launch`):
    `reader.event`, and a `Cause` from it means that the load failed although the process lives;
 5. ask `question`, a real request: its first good answer is what makes a model LOADED;
 6. ask `in_force`, where there is one, and show what `reader.in_force` makes of it;
-7. if the process ends, `Backend.explain` says why.
+7. if the process ends, `Backend.explain` says why;
+8. to stop it, write `farewell` to its FIFO, if there is one, and climb `Backend.stop_ladder`.
 """
 
 import json
@@ -221,7 +222,14 @@ class HttpQuestion:
     judge: Callable[[int, bytes], Judgement] = judge_status
 
 
-def post(path: str, document: object, *, headers: Mapping[str, str], timeout: float) -> HttpQuestion:
+def post(
+    path: str,
+    document: object,
+    *,
+    headers: Mapping[str, str],
+    timeout: float,
+    judge: Callable[[int, bytes], Judgement] = judge_status,
+) -> HttpQuestion:
     """Return a POST of a JSON document."""
     return HttpQuestion(
         method="POST",
@@ -229,6 +237,7 @@ def post(path: str, document: object, *, headers: Mapping[str, str], timeout: fl
         headers={"Content-Type": "application/json", **headers},
         body=json.dumps(document).encode(),
         timeout=timeout,
+        judge=judge,
     )
 
 
@@ -254,6 +263,7 @@ class Launch:
         model_field: what the `model` field of requests must say (the gateway rewrites it).
         api_key: what `Authorization: Bearer` must carry; None if the backend knows no keys.
         paths: the HTTP paths that inference requests of the task go to, by the gateway's name for them.
+        farewell: what to write to the FIFO just before the first step of the stop ladder, b"" if there is none.
     """
 
     argv: tuple[str, ...]
@@ -269,6 +279,7 @@ class Launch:
     load: HttpQuestion | None = None
     in_force: HttpQuestion | None = None
     paths: Mapping[str, str] = field(default_factory=dict)
+    farewell: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +340,9 @@ class Backend(Protocol):
         """Return why it cannot run these files for this task on these devices, or None if it can."""
 
     def launch(self, plan: LaunchPlan) -> Launch:
-        """Return how to start it; may read headers of the model's files (blocking, milliseconds). Raises Fault: FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, INVALID_FIELDS,
+        """Return how to start it; may read headers of the model's files (blocking, milliseconds).
+
+        Raises Fault: FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, INVALID_FIELDS,
         REMOTE_CODE_REQUIRED, BACKEND_UNSUITABLE.
         """
 
