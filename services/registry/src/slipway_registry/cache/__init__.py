@@ -1,0 +1,1 @@
+"""The Hugging Face cache: names, layout, and making files visible in it."""

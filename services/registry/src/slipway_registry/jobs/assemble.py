@@ -1,0 +1,135 @@
+"""Puts the download engine together."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anyio import to_thread
+from slipway_service.fault import Fault, Reason
+
+from slipway_registry.cache.blobs import BlobShelf
+from slipway_registry.cache.exclusion import RepoLocks
+from slipway_registry.cache.layout import Modes
+from slipway_registry.cache.owner import CacheOwner
+from slipway_registry.cache.publish import Publisher
+from slipway_registry.hub.credentials import Credential
+from slipway_registry.hub.rate import RateBudget
+from slipway_registry.jobs.clock import Clock, SystemClock
+from slipway_registry.jobs.directory import locked_directory
+from slipway_registry.jobs.obtain import Need, Obtainer
+from slipway_registry.jobs.retry import Backoff, RetryPolicy
+from slipway_registry.jobs.scheduler import Listener, Scheduler, SchedulerSettings
+from slipway_registry.jobs.store import Store
+from slipway_registry.transfer.budget import DiskBudget
+from slipway_registry.transfer.engine import Fetch
+from slipway_registry.transfer.hashing import OneCore
+from slipway_registry.transfer.http import CONNECTIONS_PER_FILE, HttpFetch
+from slipway_registry.transfer.links import HubFile
+from slipway_registry.transfer.wire import Wire, WireSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Where the engine works and how hard.
+
+    Attributes:
+        state_directory: for the database; local, owned by one process.
+        hub: the hub cache (`cache_roots(...).hub`).
+        endpoint: the Hub, without a slash at its end.
+        offline: why nothing may be fetched; empty when it may.
+        modes: permissions in the cache.
+        symlinks: False for real files in snapshots.
+        disk_reserve: bytes to leave free; None for the default.
+    """
+
+    state_directory: Path
+    hub: Path
+    endpoint: str
+    offline: str = ""
+    modes: Modes = field(default_factory=Modes.from_umask)
+    symlinks: bool = True
+    disk_reserve: int | None = None
+    connections_per_file: int = CONNECTIONS_PER_FILE
+    wire: WireSettings = field(default_factory=WireSettings)
+    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The parts that the rest of the registry needs."""
+
+    scheduler: Scheduler
+    store: Store
+    shelf: BlobShelf
+    locks: RepoLocks
+    budget: DiskBudget
+    cache_id: str
+
+
+@asynccontextmanager
+async def download_engine(
+    settings: EngineSettings,
+    *,
+    credential: Callable[[], Credential],
+    quota: RateBudget,
+    listener: Callable[[Store], Listener],
+    clock: Clock | None = None,
+) -> AsyncIterator[Engine]:
+    """The engine, at work until the body ends; then drained and closed.
+
+    Args:
+        credential: the registry's own (`Credentials.service`).
+        quota: the Hub's, shared with the gateway.
+        listener: makes the listener; the store it is given tells the log's epoch, head and history.
+
+    Raises:
+        Fault: FAILED_PRECONDITION-like reasons when another registry has the state directory or the cache.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(locked_directory(settings.state_directory))
+        store = await to_thread.run_sync(Store.in_directory, settings.state_directory)
+        stack.push_async_callback(to_thread.run_sync, store.close)
+        owner = stack.enter_context(CacheOwner.taking(settings.hub, store.registry_id, settings.modes))
+        wire = Wire(settings.wire)
+        stack.callback(wire.close)
+        shelf = BlobShelf(settings.hub, settings.modes)
+        locks = RepoLocks()
+        budget = DiskBudget(settings.hub, reserve=settings.disk_reserve)
+        scheduler = Scheduler(
+            store=store,
+            shelf=shelf,
+            publisher=Publisher(shelf, locks, symlinks=settings.symlinks),
+            obtainer=Obtainer(store, shelf, fetch_factory(settings, wire, quota), core=OneCore()),
+            budget=budget,
+            listener=listener(store),
+            credential=credential,
+            settings=settings.scheduler,
+            policy=settings.policy,
+            clock=clock or SystemClock(),
+        )
+        await stack.enter_async_context(scheduler.running())
+        yield Engine(scheduler=scheduler, store=store, shelf=shelf, locks=locks, budget=budget, cache_id=owner.cache_id)
+
+
+def fetch_factory(settings: EngineSettings, wire: Wire, quota: RateBudget) -> Callable[[Need], Fetch]:
+    """How files are fetched under these settings."""
+    policy = settings.policy
+    backoff = Backoff(policy.part_base, policy.part_cap, policy.part_tries, random.random)
+
+    def fetch(need: Need) -> Fetch:
+        if settings.offline:
+            raise Fault(Reason.OFFLINE, f"offline mode is on ({settings.offline}) and {need.file.path} is not cached")
+        return HttpFetch(
+            wire=wire,
+            file=HubFile(endpoint=settings.endpoint, repo=need.repo, commit=need.commit, path=need.file.path),
+            credential=need.credential,
+            budget=quota,
+            backoff=backoff,
+            patience=policy.part_patience,
+            connections=settings.connections_per_file,
+        )
+
+    return fetch

@@ -1,0 +1,87 @@
+"""The registry's tables. SQLAlchemy Core; nothing in it is SQLite's own, so that PostgreSQL can come."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+# One row. `revision` counts transitions and is raised in the transaction that records one; `compacted` is the last
+# revision that `events` does not have any more.
+log = Table(
+    "log",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("registry_id", String(32), nullable=False),
+    Column("epoch", String(36), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("compacted", BigInteger, nullable=False),
+    Column("boot_id", String(36), nullable=False),
+    Column("clean", Boolean, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("uid", String(32), nullable=False),
+    Column("payload", Text),  # JSON of the resource; NULL: deleted
+)
+
+# The whole listing of a commit, once for all downloads of it; JSON.
+listings = Table(
+    "listings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("repo", String(255), nullable=False),
+    Column("commit", String(40), nullable=False),
+    Column("files", Text, nullable=False),
+    Index("listings_by_commit", "repo", "commit", unique=True),
+)
+
+downloads = Table(
+    "downloads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("key", String(64), nullable=False),
+    Column("repo", String(255), nullable=False),
+    Column("commit", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("live", Boolean, nullable=False),
+    Column("create_time", Float, nullable=False),
+    Column("end_time", Float),
+    Column("record", Text, nullable=False),  # JSON of the Download
+    Column("paths", Text, nullable=False),  # JSON of the selected paths
+    Column("listing", Integer, ForeignKey("listings.id"), nullable=False),
+    Index("downloads_by_time", "create_time", "id"),
+    Index("one_live_download", "key", unique=True, sqlite_where=text("live"), postgresql_where=text("live")),
+)
+
+# Blobs that this registry has hashed, and what the file looked like then: unchanged, it need not be hashed again.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("repo", String(255), primary_key=True),
+    Column("etag", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("verify_time", Float, nullable=False),
+    Column("block_crcs", LargeBinary),  # crc32 per MiB, where the transfer was ours: finds a damaged spot
+    Index("blobs_by_etag", "etag"),
+)

@@ -1,0 +1,123 @@
+"""From a file's name to where its bytes are: the Hub's `resolve` route and the signed links it redirects to.
+
+`GET {endpoint}/{repo}/resolve/{commit}/{path}` answers small files itself (after a redirect on its own origin) and
+large ones by a redirect to a signed link of another origin. All parts of a file share that link; when it has expired
+(401 or 403 there) the next request resolves again. The bearer goes to the Hub's own origin and nowhere else.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import quote, urljoin
+
+from slipway_service.fault import Reason
+from slipway_service.weights.names import Commit, FilePath, RepoId
+
+from slipway_registry.hub.credentials import Credential
+from slipway_registry.hub.errors import Refusal, Subject, fault_of
+from slipway_registry.hub.rate import RESOLVERS, RateBudget, retry_after
+from slipway_registry.transfer.errors import Away, Setback
+from slipway_registry.transfer.halt import Halt
+from slipway_registry.transfer.wire import Origin, Response, Wire
+
+# Repository renamed, resolve-cache, CDN, CDN of another region: real chains have at most three.
+_MAX_REDIRECTS = 5
+_REDIRECTS = {301, 302, 303, 307, 308}
+_REFUSALS = {401, 403, 404, 410, 451}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """A file at a commit of a repository of the Hub at `endpoint` (no slash at its end)."""
+
+    endpoint: str
+    repo: RepoId
+    commit: Commit
+    path: FilePath
+
+    @property
+    def url(self) -> str:
+        """Its `resolve` route."""
+        return f"{self.endpoint}/{self.repo}/resolve/{self.commit}/{quote(self.path)}"
+
+
+class FileSource:
+    """Opens ranges of one file; its link is shared by all threads that fetch it.
+
+    Args:
+        credential: asked before each request to the Hub, so that a rotated token is used at once.
+        budget: the Hub's quota, shared with everyone else who asks it.
+    """
+
+    def __init__(self, wire: Wire, file: HubFile, credential: Callable[[], Credential], budget: RateBudget) -> None:
+        self._wire = wire
+        self._file = file
+        self._credential = credential
+        self._budget = budget
+        self._hub = Origin.of(file.endpoint)
+        self._link: str | None = None
+        self._resolving = threading.Lock()
+
+    @contextlib.contextmanager
+    def open(self, start: int, end: int, halt: Halt) -> Iterator[Response]:
+        """GET bytes [start, end): the body is that range (206) or the whole file (200).
+
+        Raises:
+            Setback, Away: worth another try.
+            Fault: the Hub refuses.
+            Halted.
+        """
+        with contextlib.ExitStack() as stack:
+            if (link := self._link) is not None:
+                response = self._follow(link, start, end, halt, stack)
+            else:
+                with self._resolving:
+                    response = self._follow(self._link or self._file.url, start, end, halt, stack)
+            yield response
+
+    def _follow(self, url: str, start: int, end: int, halt: Halt, stack: contextlib.ExitStack) -> Response:
+        for _ in range(_MAX_REDIRECTS):
+            with contextlib.ExitStack() as hop:
+                response = hop.enter_context(self._get(url, start, end, halt))
+                if response.status not in _REDIRECTS:
+                    self._check(response)
+                    if Origin.of(url) != self._hub:
+                        self._link = url
+                    stack.push(hop.pop_all())
+                    return response
+                url = urljoin(url, response.header("Location"))
+        raise Setback(f"{self._hub}: more than {_MAX_REDIRECTS} redirects")
+
+    def _get(self, url: str, start: int, end: int, halt: Halt) -> contextlib.AbstractContextManager[Response]:
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        if Origin.of(url) == self._hub:
+            credential = self._credential()
+            if (wait := self._budget.take(credential.key, RESOLVERS)) > 0:
+                raise Away("the Hub's quota is used up", reason=Reason.HUB_RATE_LIMITED, retry_after=wait)
+            if token := credential.token:
+                headers["Authorization"] = f"Bearer {token}"
+        return self._wire.get(url, headers, halt)
+
+    def _check(self, response: Response) -> None:
+        status = response.status
+        if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            return
+        own = Origin.of(response.url) == self._hub
+        asked = retry_after(response.headers)
+        if own:
+            learnt = self._budget.learn(self._credential().key, RESOLVERS, status, response.headers)
+            asked = learnt if learnt is not None else asked
+        text = f"{response.where} answered {status}"
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise Away(text, reason=Reason.HUB_RATE_LIMITED, retry_after=asked)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise Away(text, reason=Reason.HUB_ERROR, retry_after=asked)
+        if own and status in _REFUSALS:
+            file = self._file
+            refusal = Refusal(status, response.header("X-Error-Code"), response.header("X-Error-Message"))
+            subject = Subject(repo=file.repo, revision=file.commit, path=file.path)
+            raise fault_of(refusal, subject, self._credential(), file.endpoint)
+        self._link = None  # expired, or moved
+        raise Setback(text, retry_after=asked)
