@@ -8,13 +8,12 @@ so a batch is the concatenation of its events' fields and a few bytes of its own
 against that when a service starts.
 """
 
-from collections.abc import Iterable
-
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from slipway.common.v1 import watch_pb2
 
 from slipway_service.eventlog import Cursor
+from slipway_service.watcher import Batch
 
 # Field number << 3 | wire type, from https://protobuf.dev/programming-guides/encoding/
 _EVENTS = b"\x0a"
@@ -30,14 +29,14 @@ def event_field(event: Message) -> bytes:
     return _delimited(_EVENTS, event.SerializeToString())
 
 
-def batch(events: Iterable[bytes], *, cursor: Cursor | None, reset: bool, synced: bool) -> bytes:
-    """A whole batch, ready to be written. No cursor before the stream is synced."""
-    parts = [*events]
-    if cursor is not None:
-        parts.append(_delimited(_CURSOR, cursor_message(cursor).SerializeToString()))
-    if reset:
+def batch(content: Batch) -> bytes:
+    """A whole batch, ready to be written."""
+    parts = [*content.events]
+    if content.cursor is not None:
+        parts.append(_delimited(_CURSOR, cursor_message(content.cursor).SerializeToString()))
+    if content.reset:
         parts.append(_RESET_TRUE)
-    if synced:
+    if content.synced:
         parts.append(_SYNCED_TRUE)
     return b"".join(parts)
 
