@@ -227,7 +227,7 @@ class BackendFailed(SlipwayError):
 class Unavailable(SlipwayError):
     """The service asked, or one it needs, does not answer now; repeating may help."""
 
-    reasons = frozenset({"DRAINING", "REGISTRY_UNAVAILABLE"})
+    reasons = frozenset({"DRAINING", "STREAM_STALLED", "REGISTRY_UNAVAILABLE"})
 
 
 class DeadlineExceeded(SlipwayError):

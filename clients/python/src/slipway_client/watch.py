@@ -15,7 +15,6 @@ import grpc
 from slipway.common.v1.watch_pb2 import Cursor
 
 from slipway_client.backoff import Backoff
-from slipway_client.connection import Stream
 from slipway_client.errors import SlipwayError, Unavailable
 from slipway_client.events import Event, Kind, Mirror, Reset, Resource, Synced, Update
 
@@ -51,6 +50,18 @@ class Batch(Protocol):
         ...
 
 
+class Batches(Protocol):
+    """An open stream of batches; a `Stream` is one."""
+
+    async def read(self) -> Batch | None:
+        """The next batch; None when the server has ended the stream with OK."""
+        ...
+
+    def cancel(self) -> None:
+        """Ends the stream."""
+        ...
+
+
 OnDisconnect = Callable[[SlipwayError, float], None]
 """Told of each lost stream and of the seconds until the next attempt; raising ends the watch."""
 
@@ -75,7 +86,7 @@ class Watch(Generic[Resource, Update]):
 
     def __init__(
         self,
-        open_stream: Callable[[Cursor | None], Stream[Batch]],
+        open_stream: Callable[[Cursor | None], Batches],
         kind: Kind[Resource, Update],
         *,
         after: Cursor | None = None,
@@ -92,7 +103,7 @@ class Watch(Generic[Resource, Update]):
         self._backoff = backoff or Backoff()
         self._on_disconnect = on_disconnect
         self._silence = silence
-        self._stream: Stream[Batch] | None = None
+        self._stream: Batches | None = None
         self._ready: deque[Event[Resource, Update]] = deque()
         self._unsynced: list[Event[Resource, Update]] | None = []
         self._failures = 0
