@@ -13,6 +13,7 @@ from slipway_runner.backends.base import Task
 from slipway_runner.devices.device import Device
 from slipway_runner.models import states
 from slipway_runner.models.active import ActiveModels
+from slipway_runner.models.adoption import take_over
 from slipway_runner.models.ask import Asker
 from slipway_runner.models.means import (
     DEFAULT_NUMBERS,
@@ -27,12 +28,15 @@ from slipway_runner.models.means import (
 )
 from slipway_runner.models.plan import Backends, Plan, make_plan
 from slipway_runner.models.record import Activation, Model
-from slipway_runner.models.saved import Scribe
+from slipway_runner.models.saved import Saved, Scribe
+from slipway_runner.models.scan import MemberScan
 from slipway_runner.models.snapshots import Description, LocalPaths, NoRegistry, Snapshots
 from slipway_runner.models.spec import PathSource, Spec, difference
 from slipway_runner.models.states import State
 from slipway_runner.models.supervisor import Supervisor
 from slipway_runner.process import cgroup
+from slipway_runner.process.journal import Unreadable
+from slipway_runner.process.logfile import LogFile
 from slipway_runner.process.ports import Ports
 from slipway_runner.progress.history import History
 
@@ -62,6 +66,10 @@ class Fleet:
         self._supervisors: dict[str, Supervisor] = {}
         self._draining = False
 
+    async def take_over(self, saved: list[Saved], unreadable: list[Unreadable]) -> None:
+        """Go on with the models of the runner before this one; see `adoption`."""
+        await take_over(saved, unreadable, self._means, self)
+
     # Reading.
 
     def get(self, model_id: str) -> Model:
@@ -71,6 +79,10 @@ class Fleet:
     def list(self) -> list[Model]:
         """All of them, by id."""
         return [self._supervisors[model_id].model for model_id in sorted(self._supervisors)]
+
+    def log(self, model_id: str) -> LogFile:
+        """What the model's backend writes. Raises Fault: MODEL_NOT_FOUND."""
+        return self._supervisor(model_id).log
 
     # Loading.
 
@@ -153,7 +165,7 @@ class Fleet:
             return Loaded(model=replace(model, uid=""), existing=False)
         life, commands = states.fresh()
         supervisor = Supervisor(model, life, plan, self._means, self)
-        self._supervisors[model.id] = supervisor
+        self.take_in(supervisor)
         supervisor.begin(commands)
         return Loaded(model=supervisor.model, existing=False)
 
@@ -202,6 +214,10 @@ class Fleet:
             supervisor.leave()
         with anyio.CancelScope(shield=True):
             await self._means.scribe.flush()
+
+    def take_in(self, supervisor: Supervisor) -> None:
+        """There is a model more."""
+        self._supervisors[supervisor.model.id] = supervisor
 
     def forget(self, supervisor: Supervisor) -> None:
         """The model is no more; its supervisor says so."""
@@ -275,24 +291,27 @@ async def open_fleet(
     """The models of the runner whose state lies in `state_dir`, those of its predecessor adopted.
 
     Leaving the context without `shutdown` leaves the backends running, as a crash would.
+
+    Raises:
+        JournalInUse: another runner has that state directory.
     """
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    scribe = Scribe(state_dir / "journal")
-    saved, unreadable, active = scribe.read()
+    scribe, instance, history = await anyio.to_thread.run_sync(_open_state, state_dir)
+    saved, unreadable, active = await anyio.to_thread.run_sync(scribe.read)
     async with Asker() as asker, anyio.create_task_group() as tasks:
         means = Means(
             state_dir=state_dir,
-            instance=read_instance(state_dir),
+            instance=instance,
             numbers=numbers,
             backends=backends,
             sink=sink,
             tasks=tasks,
             asker=asker,
             scribe=scribe,
-            history=History(state_dir / "history.json"),
+            history=history,
             ports=ports or Ports(),
             active=ActiveModels(active),
             slots=anyio.CapacityLimiter(numbers.loads_at_once),
+            members=MemberScan(numbers.member_scan),
             snapshots=snapshots or NoRegistry(),
             paths=paths or LocalPaths(),
             drain=drain,
@@ -301,9 +320,17 @@ async def open_fleet(
             trust_remote_code=trust_remote_code,
         )
         tasks.start_soon(scribe.run)
+        tasks.start_soon(means.members.run)
         fleet = Fleet(means, devices)
+        await fleet.take_over(saved, unreadable)
         try:
             yield fleet
         finally:
             await fleet.leave()
+            scribe.close()
             tasks.cancel_scope.cancel()
+
+
+def _open_state(state_dir: Path) -> tuple[Scribe, str, History]:
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Scribe(state_dir / "journal"), read_instance(state_dir), History(state_dir / "history.json")

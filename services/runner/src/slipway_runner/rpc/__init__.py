@@ -1,0 +1,1 @@
+"""The contract's services over the runner's core: check, call, convert."""
