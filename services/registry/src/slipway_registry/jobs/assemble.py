@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from slipway_service.fault import Fault, Reason
 
 from slipway_registry.cache.blobs import BlobShelf
@@ -16,11 +16,14 @@ from slipway_registry.cache.owner import CacheOwner
 from slipway_registry.cache.publish import Publisher
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.hub.rate import RateBudget
+from slipway_registry.jobs.attempt import Tools
 from slipway_registry.jobs.clock import Clock, SystemClock
 from slipway_registry.jobs.directory import locked_directory
+from slipway_registry.jobs.ledger import Ledger, Listener
 from slipway_registry.jobs.obtain import Need, Obtainer
+from slipway_registry.jobs.queue import QueueSettings
 from slipway_registry.jobs.retry import Backoff, RetryPolicy
-from slipway_registry.jobs.scheduler import Listener, Scheduler, SchedulerSettings
+from slipway_registry.jobs.scheduler import Scheduler
 from slipway_registry.jobs.store import Store
 from slipway_registry.transfer.budget import DiskBudget
 from slipway_registry.transfer.engine import Fetch
@@ -42,6 +45,7 @@ class EngineSettings:
         modes: permissions in the cache.
         symlinks: False for real files in snapshots.
         disk_reserve: bytes to leave free; None for the default.
+        disk_threads: so many surveys and publications at once.
     """
 
     state_directory: Path
@@ -52,8 +56,9 @@ class EngineSettings:
     symlinks: bool = True
     disk_reserve: int | None = None
     connections_per_file: int = CONNECTIONS_PER_FILE
+    disk_threads: int = 4
     wire: WireSettings = field(default_factory=WireSettings)
-    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    queue: QueueSettings = field(default_factory=QueueSettings)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
@@ -98,18 +103,17 @@ async def download_engine(
         shelf = BlobShelf(settings.hub, settings.modes)
         locks = RepoLocks()
         budget = DiskBudget(settings.hub, reserve=settings.disk_reserve)
-        scheduler = Scheduler(
+        tools = Tools(
             store=store,
             shelf=shelf,
             publisher=Publisher(shelf, locks, symlinks=settings.symlinks),
             obtainer=Obtainer(store, shelf, fetch_factory(settings, wire, quota), core=OneCore()),
             budget=budget,
-            listener=listener(store),
-            credential=credential,
-            settings=settings.scheduler,
             policy=settings.policy,
-            clock=clock or SystemClock(),
+            disk=CapacityLimiter(settings.disk_threads),
         )
+        ledger = Ledger(store, listener(store), clock or SystemClock())
+        scheduler = Scheduler(tools, ledger, credential=credential, settings=settings.queue)
         await stack.enter_async_context(scheduler.running())
         yield Engine(scheduler=scheduler, store=store, shelf=shelf, locks=locks, budget=budget, cache_id=owner.cache_id)
 

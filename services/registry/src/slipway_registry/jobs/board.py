@@ -39,7 +39,7 @@ class BlobBoard:
 
     def __init__(self, obtainer: Obtainer, tasks: TaskGroup, *, files: int) -> None:
         self._obtainer = obtainer
-        self._tasks = tasks
+        self.tasks = tasks
         self._files = CapacityLimiter(files)
         self._works: dict[tuple[str, str], _Work] = {}
         self._etags: dict[str, tuple[Lock, int]] = {}
@@ -55,7 +55,7 @@ class BlobBoard:
             await work.ended.wait()
         if work is None:
             work = self._works[key] = _Work()
-            self._tasks.start_soon(self._run, key, need, work)
+            self.tasks.start_soon(self._run, key, need, work)
         work.waiters.append(waiter)
         waiter.gauge, waiter.fetched = work.gauge, work.fetched
         try:

@@ -21,6 +21,7 @@ class BlobRun:
     known: int  # bytes, as last seen
     waiter: Waiter | None = None
     mismatches: int = 0
+    losses: int = 0
 
     @property
     def done(self) -> int:
@@ -30,6 +31,15 @@ class BlobRun:
         if self.waiter and self.waiter.gauge:
             self.known = self.waiter.gauge.done
         return self.known
+
+    def give_up(self) -> None:
+        """What was there is wrong or gone."""
+        self.waiter, self.known = None, 0
+        self.losses += 1
+
+    def rest(self) -> None:
+        """No work is under way any more."""
+        self.known, self.waiter = self.done, None
 
     @property
     def fetched(self) -> bool:

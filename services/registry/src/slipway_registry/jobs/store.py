@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import RepoId
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, event, insert, select, tuple_, update
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from slipway_registry.jobs import schema
 from slipway_registry.jobs.records import Download
@@ -75,9 +75,9 @@ class Store:
         self._engine = _engine(url)
         self._reader = self._engine.execution_options(**{_READ_ONLY: True})
         self._boot = str(boot or boot_id())
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             _migrate(connection)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             self.registry_id, self.epoch = self._begin(connection)
 
     @classmethod
@@ -87,7 +87,7 @@ class Store:
 
     def close(self) -> None:
         """Mark the database as closed in good order, with everything on the disk."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(update(schema.log).values(clean=True))
         self.checkpoint()
         self._engine.dispose()
@@ -111,7 +111,7 @@ class Store:
         """
         live = not download.state.terminal
         try:
-            with self._engine.begin() as connection:
+            with self._writing() as connection:
                 if live and (found := self._live_by_key(connection, download.key)):
                     return found, False
                 listing_id = _listing_id(connection, download, listing)
@@ -130,7 +130,7 @@ class Store:
 
     def save(self, download: Download) -> Download:
         """Record a transition; returns the download with its new revision."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             recorded = self._append(connection, download)
             statement = update(schema.downloads).where(schema.downloads.c.id == download.id)
             connection.execute(statement.values(**_columns(recorded)))
@@ -200,7 +200,7 @@ class Store:
 
     def compact(self, keep: int = LOG_LENGTH) -> None:
         """Forget all but the newest `keep` events."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             revision = connection.execute(select(schema.log.c.revision)).scalar_one()
             if (last := revision - keep) > 0:
                 connection.execute(delete(schema.events).where(schema.events.c.revision <= last))
@@ -209,7 +209,7 @@ class Store:
     def expire(self, before: float) -> list[Entry]:
         """Delete the downloads that ended before that time (seconds since 1970), and listings that nothing needs."""
         columns = schema.downloads.c
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             ids = connection.execute(
                 select(columns.id).where(columns.end_time < before).order_by(columns.end_time)
             ).scalars()
@@ -227,9 +227,20 @@ class Store:
         """Remember that a blob has been hashed."""
         where = (schema.blobs.c.repo == blob.repo) & (schema.blobs.c.etag == blob.etag)
         values = {name: getattr(blob, name) for name in VerifiedBlob.__slots__}
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(delete(schema.blobs).where(where))
             connection.execute(insert(schema.blobs).values(verify_time=at, **values))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction. Raises Fault(DISK_FULL, DISK_FAULT) if the database cannot be written."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            full = "full" in str(error.orig)  # what SQLite says for SQLITE_FULL
+            reason = Reason.DISK_FULL if full else Reason.DISK_FAULT
+            raise Fault(reason, f"The registry's database cannot be written: {error.orig}.") from error
 
     def _begin(self, connection: Connection) -> tuple[str, str]:
         """Read or write the log's one row; a new epoch if the last boot may have taken transactions with it."""

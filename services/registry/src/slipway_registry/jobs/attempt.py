@@ -1,0 +1,267 @@
+"""One run of one download: look, claim space, obtain, publish; and what to do when that fails."""
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import anyio
+import structlog
+from anyio import CancelScope, CapacityLimiter, to_thread
+from slipway_service.fault import Fault, Reason
+from slipway_service.weights.files import RepoFile
+
+from slipway_registry.cache.blobs import BlobShelf
+from slipway_registry.cache.names import blob_of
+from slipway_registry.cache.publish import Publisher
+from slipway_registry.jobs import states
+from slipway_registry.jobs.board import BlobBoard, Waiter
+from slipway_registry.jobs.job import Job
+from slipway_registry.jobs.ledger import Ledger
+from slipway_registry.jobs.obtain import Need, Obtainer
+from slipway_registry.jobs.records import Failure, State, WaitReason
+from slipway_registry.jobs.requests import chosen
+from slipway_registry.jobs.retry import RetryPolicy, after_setback
+from slipway_registry.jobs.run import BlobRun, Run
+from slipway_registry.jobs.store import Store
+from slipway_registry.transfer.budget import Claim, DiskBudget
+from slipway_registry.transfer.errors import Away, DiskFull, Mismatch, Setback, Vanished
+from slipway_registry.transfer.partial import DATA
+
+log = structlog.get_logger(__name__)
+
+# What other programs delete is fetched again this often in one run; more is not an accident.
+_MAX_LOSSES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every attempt works with."""
+
+    store: Store
+    shelf: BlobShelf
+    publisher: Publisher
+    obtainer: Obtainer
+    budget: DiskBudget
+    policy: RetryPolicy
+    chance: Callable[[], float] = random.random
+    disk: CapacityLimiter  # threads that look at and publish to the cache
+
+
+class Attempt:
+    """Runs a job from QUEUED to wherever it gets.
+
+    Args:
+        hold: called with seconds when the Hub limits our rate: nobody should ask it before.
+        wait_for_disk: called when there is no space now.
+        retry: called with the seconds after which the job, now BACKING_OFF, is due.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        tools: Tools,
+        ledger: Ledger,
+        board: BlobBoard,
+        *,
+        hold: Callable[[float], None],
+        wait_for_disk: Callable[[], None],
+        retry: Callable[[Job, float], None],
+    ) -> None:
+        self._job = job
+        self._tools = tools
+        self._ledger = ledger
+        self._board = board
+        self._hold = hold
+        self._wait_for_disk = wait_for_disk
+        self._retry = retry
+
+    async def run(self) -> None:
+        """Return when the job has left RUNNING and VERIFYING, or never got there."""
+        job = self._job
+        try:
+            await self._work()
+        except Setback as setback:
+            await self._set_back(setback)
+        except DiskFull as full:
+            failure = Failure(reason=Reason.DISK_FULL, text=f"{full}. The download goes on when there is space.")
+            await self._ledger.advance(job, states.DiskFilled(failure))
+            self._wait_for_disk()
+        except Fault as fault:
+            await self._fail(failure_of(fault))
+        except Exception:
+            log.exception("a download broke", id=job.download.id)
+            await self._fail(Failure(reason=Reason.INTERNAL, text="Internal error; the registry's log tells more."))
+
+    async def _work(self) -> None:
+        job = self._job
+        paths, listing = await self._ledger.database(lambda: self._tools.store.files(job.download.id))
+        files = chosen(listing, paths)
+        for _ in range(_MAX_LOSSES):
+            run = await self._survey(files)
+            if not await self._claim_space(run):
+                return
+            if job.download.state is State.QUEUED:
+                job.start_bytes = job.current(self._ledger.clock.monotonic()).progress.done_bytes
+                await self._ledger.advance(job, states.Granted())
+            await self._obtain_all(run)
+            if await self._publish(paths, listing):
+                return
+        raise Setback("another program keeps deleting what has been fetched")
+
+    async def _survey(self, files: Sequence[RepoFile]) -> Run:
+        download, obtainer = self._job.download, self._tools.obtainer
+
+        def survey() -> Run:
+            standings = [obtainer.survey(download.repo, file) for file in files]
+            return Run.begin(files, standings, download.progress, first=download.attempt == 0)
+
+        self._job.run = run = await to_thread.run_sync(survey, limiter=self._tools.disk)
+        return run
+
+    async def _claim_space(self, run: Run) -> bool:
+        """Whether there is space for all that is missing; if not, the download waits or has failed."""
+        job, tools = self._job, self._tools
+        repo = job.download.repo
+        wanted = {
+            blob.file.blob_id: Claim(blob.file.size_bytes, tools.shelf.partial(repo, blob_of(blob.file)) / DATA)
+            for blob in run.missing
+        }
+        shortage = await to_thread.run_sync(tools.budget.claim, job.download.id, wanted, limiter=tools.disk)
+        if shortage is None:
+            return True
+        if job.download.state is not State.QUEUED:  # files were deleted under us, and somebody took their space
+            raise DiskFull(shortage.fault().text)
+        if shortage.ever:
+            await wait_for(self._ledger, job, WaitReason.DISK)
+            self._wait_for_disk()
+        else:
+            await self._fail(failure_of(shortage.fault()))
+        return False
+
+    async def _obtain_all(self, run: Run) -> None:
+        await all_or_first_error([partial(self._obtain, run, blob) for blob in run.missing])
+        await self._all_fetched()
+
+    async def _obtain(self, run: Run, blob: BlobRun) -> None:
+        """One blob, again while its bytes turn out to be wrong or are deleted."""
+        download = self._job.download
+        need = Need(repo=download.repo, commit=download.commit, file=blob.file, credential=self._job.credential)
+        while not blob.verified:
+            blob.waiter = Waiter(self._when_fetched)
+            try:
+                await self._board.ensure(need, blob.waiter)
+                blob.verified = True
+            except Mismatch as mismatch:
+                blob.give_up()
+                run.reset()
+                await self._mismatched(blob, mismatch)
+            except Vanished:
+                blob.give_up()
+                run.reset()
+                if blob.losses > _MAX_LOSSES:
+                    raise Setback("another program keeps deleting what is being fetched") from None
+                await self._ledger.advance(self._job, states.Lost(), only_from={State.VERIFYING})
+            finally:
+                blob.rest()
+
+    def _when_fetched(self) -> None:
+        self._board.tasks.start_soon(self._all_fetched)
+
+    async def _all_fetched(self) -> None:
+        async with self._ledger.changing():
+            job = self._job
+            ready = job.run and job.run.fetched and job.download.state is State.RUNNING
+        if ready:
+            await self._ledger.advance(job, states.Fetched(), only_from={State.RUNNING})
+
+    async def _mismatched(self, blob: BlobRun, mismatch: Mismatch) -> None:
+        blob.mismatches += 1
+        if blob.mismatches > states.MAX_MISMATCHES:
+            raise Fault(
+                Reason.HASH_MISMATCH,
+                f"{mismatch.path} came {blob.mismatches} times with another hash than the Hub states. "
+                "Nothing of it was published.",
+                facts={"path": mismatch.path, "expected": mismatch.expected, "actual": mismatch.actual},
+            ) from mismatch
+        await self._ledger.advance(self._job, states.Mismatched())
+
+    async def _publish(self, paths: Sequence[str], listing: Sequence[RepoFile]) -> bool:
+        """Make it visible; False if a blob was deleted meanwhile."""
+        job = self._job
+        async with self._ledger.changing():
+            job.publishing = True  # from here on nobody can cancel it
+        download = job.download
+        publish = partial(
+            self._tools.publisher.publish, download.repo, download.commit, listing, paths, download.revision
+        )
+        with CancelScope(shield=True):
+            try:
+                await to_thread.run_sync(publish, limiter=self._tools.disk)
+            except FileNotFoundError:
+                job.publishing = False
+                await self._ledger.advance(job, states.Lost())
+                return False
+            await self._ledger.advance(job, states.Published())
+        return True
+
+    async def _set_back(self, setback: Setback) -> None:
+        job, ledger = self._job, self._ledger
+        now = ledger.clock.now()
+        done = job.current(ledger.clock.monotonic()).progress.done_bytes
+        verdict = after_setback(
+            self._tools.policy,
+            away=isinstance(setback, Away),
+            progressed=done > job.start_bytes,
+            tries=job.download.tries,
+            away_since=job.download.away_since,
+            away_looks=job.away_looks,
+            retry_after=setback.retry_after,
+            now=now,
+            chance=self._tools.chance,
+        )
+        job.away_looks = job.away_looks + 1 if verdict.away_since else 0
+        failure = Failure(reason=setback.reason, text=setback.text)
+        if verdict.delay is None:
+            await self._fail(failure)
+            return
+        if setback.reason is Reason.HUB_RATE_LIMITED:
+            self._hold(verdict.delay)
+        retry_time = now + timedelta(seconds=verdict.delay)
+        await ledger.advance(job, states.SetBack(failure, retry_time, verdict.tries, verdict.away_since))
+        self._retry(job, verdict.delay)
+
+    async def _fail(self, failure: Failure) -> None:
+        await self._ledger.advance(self._job, states.Failed(failure))
+
+
+async def wait_for(ledger: Ledger, job: Job, reason: WaitReason) -> None:
+    """Say what a queued job waits for, if that is news."""
+    async with ledger.changing():
+        if job.download.state is State.QUEUED and job.download.waiting_for is not reason:
+            await ledger.record(job, states.Waits(reason))
+
+
+async def all_or_first_error(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Await all at once; the first error ends the others and is raised as it is."""
+    errors: list[Exception] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def guarded(call: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await call()
+            except Exception as error:  # raised below
+                errors.append(error)
+                tasks.cancel_scope.cancel()
+
+        for call in calls:
+            tasks.start_soon(guarded, call)
+    if errors:
+        raise errors[0]
+
+
+def failure_of(fault: Fault) -> Failure:
+    """What of a Fault is stored with a download."""
+    help_url = fault.link.url if fault.link else None
+    return Failure(reason=fault.reason, text=fault.text, facts=dict(fault.facts), help_url=help_url)

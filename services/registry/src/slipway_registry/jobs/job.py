@@ -1,0 +1,43 @@
+"""A live download in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from anyio import CancelScope, Event
+
+from slipway_registry.hub.credentials import Credential
+from slipway_registry.jobs.records import Download, Progress
+from slipway_registry.jobs.run import Run, at_rest
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """The download as last recorded, and its run, if one is at work (`scope`)."""
+
+    download: Download
+    credential: Callable[[], Credential]
+    scope: CancelScope | None = None
+    ended: Event | None = None  # of its last or current run
+    run: Run | None = None
+    publishing: bool = False
+    away_looks: int = 0  # starts since the Hub went away
+    start_bytes: int = 0  # done at the last start: more means progress
+    told: Progress | None = None  # the figures that the listener was given last
+
+    def begin(self) -> None:
+        """A run starts."""
+        self.scope, self.ended = CancelScope(), Event()
+
+    def end(self, at: float) -> None:
+        """The run is over, whatever its outcome; `at` is monotonic time."""
+        if self.run:
+            self.download = replace(self.download, progress=at_rest(self.run.progress(at)))
+        self.scope, self.run, self.publishing = None, None, False
+        assert self.ended
+        self.ended.set()
+
+    def current(self, at: float) -> Download:
+        """The download with its figures of this moment."""
+        if self.run is None:
+            return self.download
+        return replace(self.download, progress=self.run.progress(at))
