@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.backends.recipe import PINS, Built
-from deploy.backends.steps import Steps
+from deploy.backends.recipe import Built
+from deploy.backends.steps import PINS, Steps
 from deploy.backends.store import InstallError, digest_of
 
 _TOOLS = PINS / "llama-server-tools.txt"

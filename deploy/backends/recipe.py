@@ -6,8 +6,6 @@ from typing import Protocol
 
 from deploy.backends.steps import Steps
 
-PINS = Path(__file__).parent / "pins"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:

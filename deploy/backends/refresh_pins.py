@@ -38,6 +38,7 @@ class Lock:
 
 _TRANSFORMERS = ("transformers[serving]==5.23.0", "accelerate==1.15.0")
 LOCKS = {
+    "pip": Lock(requires=("pip==26.3",)),
     "llama-server-tools": Lock(requires=("cmake", "ninja", "scikit-build-core")),
     "transformers-cpu": Lock(requires=(*_TRANSFORMERS, "torch==2.13.0+cpu"), target=_LINUX_PYTHON_3_11),
     "transformers-any": Lock(requires=(*_TRANSFORMERS, "torch==2.13.0")),

@@ -10,11 +10,16 @@ from pathlib import Path
 
 from deploy.backends.store import InstallError
 
+PINS = Path(__file__).parent / "pins"
+
 TAIL_LINES = 15  # of a failed command's output: enough for a compiler's or pip's last error
 KILL_AFTER_S = 5.0  # ninja and pip end their children on SIGTERM well within this
 
 # What would make a build depend on the caller's shell: pip's --user, --target and --constraint, other packages.
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT", "VIRTUAL_ENV")
+
+# Not the one that came with Python: an older pip fetches whole wheels even for `install --dry-run`.
+_PIP = PINS / "pip.txt"
 
 _ENSUREPIP_MISSING = "python3 has no ensurepip; on Debian or Ubuntu: sudo apt-get install python3-venv"
 
@@ -73,9 +78,11 @@ class Steps:
                 _end(child)
 
     def venv(self, at: Path) -> Path:
-        """Make a virtual environment of the running Python and return its interpreter."""
+        """Make a virtual environment of the running Python, with the pinned pip, and return its interpreter."""
         self.run(sys.executable, "-m", "venv", "--clear", at, advice=_ENSUREPIP_MISSING)
-        return at / "bin" / "python"
+        python = at / "bin" / "python"
+        self.pip_install(python, _PIP)
+        return python
 
     def pip_install(self, python: Path, pins: Path) -> None:
         """Install what is listed in `pins`, each wheel checked against its sha256, and nothing else."""

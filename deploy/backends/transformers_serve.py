@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.backends.recipe import PINS, Built
-from deploy.backends.steps import Steps
+from deploy.backends.recipe import Built
+from deploy.backends.steps import PINS, Steps
 from deploy.backends.store import InstallError, digest_of
 from deploy.backends.torch_wheel import content_length, cuda_among, cuda_sentence, planned
 

@@ -4,8 +4,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.backends.recipe import PINS, Built
-from deploy.backends.steps import Steps
+from deploy.backends.recipe import Built
+from deploy.backends.steps import PINS, Steps
 from deploy.backends.store import digest_of
 
 VERSION = "0.32.0"

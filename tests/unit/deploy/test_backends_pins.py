@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.backends import refresh_pins, transformers_serve, vllm_cpu
-from deploy.backends.recipe import PINS
+from deploy.backends.steps import PINS
 from deploy.backends.torch_wheel import Download, cuda_among
 
 
