@@ -244,14 +244,16 @@ def post(
 class Reader(Protocol):
     """Turns the output of one launch into signals; new for every launch, and fed from the log's first byte."""
 
-    def line(self, text: str) -> tuple[Signal, ...]:
+    def line(self, text: str, /) -> tuple[Signal, ...]:
         """Read one complete line of the log (stdout and stderr together), without its end."""
 
-    def event(self, data: str) -> tuple[Signal, ...]:
-        """Read the data of one event of the answer to the `load` request."""
+    def event(self, _data: str, /) -> tuple[Signal, ...]:
+        """Read the data of one event of the answer to the `load` request; there is none by default."""
+        return ()
 
-    def in_force(self, body: bytes) -> Mapping[str, str]:
+    def in_force(self, _body: bytes, /) -> Mapping[str, str]:
         """Read the answer to `in_force`: settings by the names of `Settings`."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,9 +42,11 @@ def explain_end(end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]
     """Return the first cause that says why; where none does, what the kernel or the last line has to say."""
     if end.oom_killed:
         return Cause(Reason.OUT_OF_MEMORY, "The kernel killed it: its memory limit, or the host's memory, was reached.")
-    telling = [cause for cause in causes if cause.reason not in _VAGUE]
-    if telling or causes:
-        return (telling or list(causes))[0]
+    telling = next((cause for cause in causes if cause.reason not in _VAGUE), None)
+    if telling:
+        return telling
+    if causes:
+        return Cause(causes[0].reason, f"It {how(end)}; first of all it said: {causes[0].text}")
     last = next((line.strip() for line in reversed(last_lines) if line.strip()), "")
     said = f"; its last line: {last[:TEXT_MAX]}" if last else "; it said nothing"
     return Cause(Reason.BACKEND_EXITED, f"It {how(end)}{said}")
@@ -66,14 +68,22 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-# Only where a program says that something failed: an exception's last line, an error of an argument parser (typer draws a
-# box around it), uvicorn's errors. The same words stand in settings, advice and requests that are echoed to the log.
-_FAILS = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?::|$)|\berror: |^ERROR: |^[│|] ")
+# Only where a program says that something failed: the last line of an exception, an error of an argument parser (typer
+# draws a box around it), uvicorn's errors. The same words stand in settings, advice and requests echoed to the log.
+_EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?::|$)")
+_COMPLAINT = re.compile(r"\berror: |^ERROR: |^[│|] ")
 
 
 def read_python_cause(message: str) -> Cause | None:
-    """Return what a line of a Python program's output says about a failure, or None."""
-    return read_cause(PYTHON_SIGNS, message) if _FAILS.search(message) else None
+    """Return what a line of a Python program's output says about a failure, or None.
+
+    An exception that is none of `PYTHON_SIGNS` is a vague cause.
+    """
+    exception = _EXCEPTION.search(message)
+    if not exception and not _COMPLAINT.search(message):
+        return None
+    cause = read_cause(PYTHON_SIGNS, message)
+    return cause or (Cause(Reason.BACKEND_EXITED, message.strip()[:TEXT_MAX]) if exception else None)
 
 
 PYTHON_SIGNS = signs(
@@ -83,7 +93,7 @@ PYTHON_SIGNS = signs(
     (r"less than desired (?:CPU|GPU) memory utilization|No available memory for the cache", Reason.OUT_OF_MEMORY),
     (r"Not enough memory\b", Reason.OUT_OF_MEMORY),
     (r"\[Errno 98\]|[Aa]ddress already in use", Reason.PORT_IN_USE),
-    (r"trust_remote_code=True|--trust-remote-code", Reason.REMOTE_CODE_REQUIRED),
+    (r"contains custom code|trust_remote_code=True|--trust-remote-code", Reason.REMOTE_CODE_REQUIRED),
     (r"LocalEntryNotFoundError|We couldn't connect to 'https?://", Reason.MODEL_FILE_MISSING),
     (r"does not appear to have a file named|FileNotFoundError|Repo id must be in", Reason.MODEL_FILE_MISSING),
     (r"No such option|unrecognized arguments|error: argument |Invalid value for", Reason.BACKEND_FLAG_REJECTED),

@@ -1,34 +1,30 @@
 """The environment of a backend, built from nothing."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from slipway_runner.backends.base import LaunchPlan
 from slipway_runner.backends.flags import Rules, checked_environment
 from slipway_runner.devices.device import DeviceKind
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where a backend finds compilers and tools (vLLM and Triton compile kernels when they start)."""
+"""After the backend's own directory: compilers and tools, for vLLM and Triton compile kernels when they start."""
 
 
-def build_environment(
-    plan: LaunchPlan, own: Mapping[str, str], rules: Rules, *, directory: str = ""
-) -> Mapping[str, str]:
+def build_environment(plan: LaunchPlan, own: Mapping[str, str], rules: Rules) -> Mapping[str, str]:
     """Return all variables of the process; later ones win: the system's, the caller's, the operator's, the adapter's.
 
     Args:
         plan: gives the caller's and the operator's variables, the devices, and the directory to call home.
         own: the adapter's variables, which nobody may change.
         rules: what the caller may set.
-        directory: of the backend's own programs, put before the system's.
 
     Raises:
         Fault: ENVIRONMENT_NOT_ALLOWED.
     """
-    home = str(plan.scratch)
     return {
-        "PATH": f"{directory}:{SYSTEM_PATH}" if directory else SYSTEM_PATH,
-        "HOME": home,
-        "TMPDIR": home,
+        "PATH": f"{Path(plan.found.program[0]).parent}:{SYSTEM_PATH}",
+        "HOME": str(plan.scratch),
         "LANG": "C.UTF-8",
         **checked_environment(rules, plan.environment, backend=plan.found.backend),
         **plan.operator_environment,
