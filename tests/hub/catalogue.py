@@ -2,14 +2,31 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, TypedDict, Unpack
 
 from tests.hub.auth import User
 from tests.hub.cdn import Cdn
 from tests.hub.content import BlobStore, Source
 from tests.hub.files import LFS_PATTERNS, File, FileSpec, file_of
-from tests.hub.repos import Repo
+from tests.hub.repos import Gating, Repo
 from tests.hub.xet import XetStore
+
+
+class RepoFields(TypedDict, total=False):
+    """What can be said of a repository; see `Repo`."""
+
+    private: bool
+    gated: Gating
+    disabled: bool
+    pipeline_tag: str
+    library_name: str
+    tags: Collection[str]
+    downloads: int
+    likes: int
+    trending: int
+    created: datetime
+    info: Mapping[str, Any]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,12 +48,17 @@ class Catalogue:
         title: str = "initial commit",
         xet: bool = False,
         lfs_patterns: Collection[str] = LFS_PATTERNS,
-        **fields: Any,
+        **fields: Unpack[RepoFields],
     ) -> Repo:
         """Make a repository with one commit.
 
-        ``xet`` puts its LFS files into Xet storage; ``fields`` are those of `Repo`.
+        ``xet`` puts its LFS files into Xet storage.
+
+        Raises:
+            ValueError: there is one of that id; `Repo.commit` changes it.
         """
+        if repo_id in self.repos:
+            raise ValueError(f"{repo_id} exists")
 
         def make_file(path: str, spec: FileSpec) -> File:
             blob = self.blobs.put(spec.source)

@@ -134,7 +134,7 @@ def refs(repo: Repo, *, pull_requests: bool) -> dict[str, Any]:
     """Branches, tags, conversions, and pull requests if asked."""
 
     def entries(named: Mapping[str, str], prefix: str) -> list[dict[str, str]]:
-        return [{"name": n, "ref": f"{prefix}{n}", "targetCommit": c} for n, c in named.items()]
+        return [{"name": n, "ref": f"{prefix}{n}", "targetCommit": c} for n, c in list(named.items())]
 
     listing: dict[str, Any] = {
         "branches": entries(repo.branches, "refs/heads/"),

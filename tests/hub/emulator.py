@@ -12,8 +12,7 @@ from tests.hub.auth import User, Users
 from tests.hub.cas import Cas
 from tests.hub.catalogue import Catalogue
 from tests.hub.cdn import Cdn
-from tests.hub.content import BlobStore, Source
-from tests.hub.files import FileSpec
+from tests.hub.content import BlobStore
 from tests.hub.gate import Gate
 from tests.hub.hub_routes import HubRoutes
 from tests.hub.journal import Journal
@@ -21,7 +20,6 @@ from tests.hub.links import Signer
 from tests.hub.messages import OriginName
 from tests.hub.origin import Origin
 from tests.hub.ratelimit import RateLimits
-from tests.hub.repos import Repo
 from tests.hub.resolve import Resolver
 from tests.hub.rules import Rules
 from tests.hub.throttle import Throttle
@@ -32,7 +30,7 @@ class HubEmulator:
     """A Hub on loopback; a context manager that listens while it is open.
 
     Attributes:
-        catalogue: repositories (`add_repo` is its shortest way in).
+        catalogue, add_repo: repositories, and the making of one (`Catalogue.add`).
         faults: rules for what goes wrong.
         journal: what was asked.
         users, limits, throttle, signer, cas: accounts, request quotas, bandwidth, links, Xet tokens.
@@ -58,6 +56,7 @@ class HubEmulator:
         cdn = Cdn(signer=self.signer)
         xet = XetStore()
         self.catalogue = Catalogue(blobs=self._blobs, cdn=cdn, xet=xet)
+        self.add_repo = self.catalogue.add
         self.cas = Cas(store=xet, signer=self.signer, url=lambda: self.cas_url)
         gate = Gate(catalogue=self.catalogue, hub_url=lambda: self.endpoint)
         self.routes = HubRoutes(
@@ -128,10 +127,6 @@ class HubEmulator:
     def addresses(self) -> dict[str, str]:
         """The three addresses, by origin."""
         return {name: origin.url for name, origin in self.origins.items()}
-
-    def add_repo(self, repo_id: str, files: Mapping[str, Source | FileSpec] | None = None, **fields: Any) -> Repo:
-        """Make a repository with one commit; see `Catalogue.add` for ``fields``."""
-        return self.catalogue.add(repo_id, files, **fields)
 
     def add_user(self, name: str, token: str, access: Collection[str] = ()) -> User:
         """Make an account that may read these gated and private repositories."""

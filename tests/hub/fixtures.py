@@ -1,10 +1,15 @@
-"""Fixtures to import in a conftest: ``from tests.hub.fixtures import hub, shared_hub  # noqa: F401``."""
+"""Fixtures to import in a conftest.
+
+A session-scoped one is split in two, so that what a test leaves behind is cleared: import both names, as in
+``from tests.hub.fixtures import demo_hub, hub, session_demo_hub`` with all of them in ``__all__``.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.hub.emulator import HubEmulator
+from tests.hub.models.demo import demo_repos
 
 
 @pytest.fixture
@@ -15,16 +20,15 @@ def hub() -> Iterator[HubEmulator]:
 
 
 @pytest.fixture(scope="session")
-def _session_hub() -> Iterator[HubEmulator]:
+def session_demo_hub() -> Iterator[HubEmulator]:
+    """What `demo_hub` serves; not for tests."""
     with HubEmulator() as emulator:
+        demo_repos(emulator)
         yield emulator
 
 
 @pytest.fixture
-def shared_hub(_session_hub: HubEmulator) -> Iterator[HubEmulator]:
-    """One Hub for the whole session, its faults, limits and journal cleared after each test.
-
-    For repositories that are dear to make; give them names that no other test uses.
-    """
-    yield _session_hub
-    _session_hub.reset()
+def demo_hub(session_demo_hub: HubEmulator) -> Iterator[HubEmulator]:
+    """The demo's repositories, not to be changed; faults, limits and journal are cleared after each test."""
+    yield session_demo_hub
+    session_demo_hub.reset()

@@ -118,7 +118,7 @@ class HubRoutes:
                 return json_reply(shown, headers={**headers, "X-Total-Count": str(len(listing))})
             case "paths-info":
                 form = request.form()
-                expand = str(form.get("expand", [""])).lower().find("true") >= 0
+                expand = form.get("expand") in (True, ["true"], ["True"])
                 return json_reply(describe.paths_info(repo, commit, form.get("paths", []), expand=expand))
             case "xet-read-token":
                 self.gate.check_access(repo, user)

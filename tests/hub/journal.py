@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from tests.hub.messages import OriginName, Request
 
@@ -23,6 +23,17 @@ class Exchange:
     sent: int = 0
     finished: bool = False
     faults: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, origin: OriginName, request: Request) -> Self:
+        """The exchange that a request begins now."""
+        return cls(
+            t=time.time(),
+            origin=origin,
+            method=request.method,
+            target=request.target,
+            headers=dict(request.headers),
+        )
 
     @property
     def path(self) -> str:
@@ -50,13 +61,7 @@ class Journal:
 
     def begin(self, origin: OriginName, request: Request) -> Exchange:
         """Record a request that has just been read."""
-        exchange = Exchange(
-            t=time.time(),
-            origin=origin,
-            method=request.method,
-            target=request.target,
-            headers=dict(request.headers),
-        )
+        exchange = Exchange.of(origin, request)
         with self._changed:
             self._exchanges.append(exchange)
             self._changed.notify_all()

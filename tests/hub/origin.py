@@ -10,7 +10,7 @@ from dataclasses import replace
 from io import BufferedReader
 
 from tests.hub.bodies import length, part
-from tests.hub.journal import Journal
+from tests.hub.journal import Exchange, Journal
 from tests.hub.messages import OriginName, RangeError, Reply, Request, json_reply, parse_range
 from tests.hub.rules import Rules
 from tests.hub.throttle import Throttle
@@ -132,8 +132,7 @@ class Origin:
     def _answer(self, request: Request, wire: Wire) -> None:
         head_only = request.method == "HEAD"
         if self._admin is not None and request.path.startswith("/__"):
-            unrecorded = Journal(tuple).begin(self.name, request)
-            wire.send(self._admin(request), unrecorded, head_only=head_only)
+            wire.send(self._admin(request), Exchange.of(self.name, request), head_only=head_only)
             return
         exchange = self._journal.begin(self.name, request)
         try:
