@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from slipway_service.fault import Fault, Reason
@@ -62,10 +63,14 @@ class EngineSettings:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
+L = TypeVar("L", bound=Listener)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class Engine(Generic[L]):
     """The parts that the rest of the registry needs."""
 
+    listener: L
     scheduler: Scheduler
     store: Store
     shelf: BlobShelf
@@ -80,9 +85,9 @@ async def download_engine(
     *,
     credential: Callable[[], Credential],
     quota: RateBudget,
-    listener: Callable[[Store], Listener],
+    listener: Callable[[Store], L],
     clock: Clock | None = None,
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[Engine[L]]:
     """The engine, at work until the body ends; then drained and closed.
 
     Args:
@@ -112,10 +117,19 @@ async def download_engine(
             policy=settings.policy,
             disk=CapacityLimiter(settings.disk_threads),
         )
-        ledger = Ledger(store, listener(store), clock or SystemClock())
+        told = await to_thread.run_sync(listener, store)
+        ledger = Ledger(store, told, clock or SystemClock())
         scheduler = Scheduler(tools, ledger, credential=credential, settings=settings.queue)
         await stack.enter_async_context(scheduler.running())
-        yield Engine(scheduler=scheduler, store=store, shelf=shelf, locks=locks, budget=budget, cache_id=owner.cache_id)
+        yield Engine(
+            listener=told,
+            scheduler=scheduler,
+            store=store,
+            shelf=shelf,
+            locks=locks,
+            budget=budget,
+            cache_id=owner.cache_id,
+        )
 
 
 def fetch_factory(settings: EngineSettings, wire: Wire, quota: RateBudget) -> Callable[[Need], Fetch]:

@@ -198,6 +198,12 @@ class Store:
             )
             return [_entry(row) for row in rows.mappings()]
 
+    def history(self) -> list[Entry]:
+        """All transitions that are kept, in order; the last one has the head's revision."""
+        with self._reader.connect() as connection:
+            rows = connection.execute(select(schema.events).order_by(schema.events.c.revision))
+            return [_entry(row) for row in rows.mappings()]
+
     def compact(self, keep: int = LOG_LENGTH) -> None:
         """Forget all but the newest `keep` events."""
         with self._writing() as connection:

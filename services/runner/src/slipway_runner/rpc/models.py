@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 from slipway.runner.v1 import model_service_pb2 as pb
 from slipway.runner.v1 import model_service_pb2_grpc
 from slipway_service.broadcast import Broadcast
 from slipway_service.fault import Fault, Reason
 from slipway_service.handlers import Context
+from slipway_service.lifecycle import Host
 from slipway_service.pages import fill_page
 from slipway_service.paging import PageTokens
 from slipway_service.validation import Fields, PageSize, resource_id
@@ -43,11 +43,11 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self._logs = logs
         self._tokens = PageTokens()
 
-    def add_to(self, server: grpc.aio.Server) -> None:
-        """Serve this on a server that is not started yet."""
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, server)
-        add_watch(server, SERVICE, "WatchModels", self._broadcast, collection="models")
-        add_stream(server, SERVICE, "ReadModelLogs", self._read_logs)
+    def offer(self, host: Host) -> None:
+        """Serve this on a host."""
+        host.offer(SERVICE, model_service_pb2_grpc.add_ModelServiceServicer_to_server, self)
+        add_watch(host.server, SERVICE, "WatchModels", self._broadcast, collection="models")
+        add_stream(host.server, SERVICE, "ReadModelLogs", self._read_logs)
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> pb.LoadModelResponse:
         with Fields() as fields:

@@ -260,7 +260,7 @@ class ListRepoFilesRequest(_message.Message):
     revision: _builtins.str
     """As in GetRepoRequest. Pages after the first stay on the first page's commit."""
     page_size: _builtins.int
-    """How many at most, 1 to 1,000; 0 means 200, larger is taken as 1,000."""
+    """How many at most, 1 to 1,000; 0 means 50, larger is taken as 1,000."""
     page_token: _builtins.str
     """`next_page_token` of the page before; all other fields as then."""
     def __init__(
@@ -323,7 +323,7 @@ class ListRepoRefsRequest(_message.Message):
     repo_id: _builtins.str
     """`owner/name`."""
     page_size: _builtins.int
-    """How many at most, 1 to 1,000; 0 means 200, larger is taken as 1,000."""
+    """How many at most, 1 to 1,000; 0 means 50, larger is taken as 1,000."""
     page_token: _builtins.str
     """`next_page_token` of the page before; all other fields as then."""
     def __init__(

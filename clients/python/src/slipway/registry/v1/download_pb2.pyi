@@ -255,7 +255,7 @@ class Download(_message.Message):
 
     @_builtins.property
     def files(self) -> _selection_pb2.SelectedFiles:
-        """What the selection came to."""
+        """What the selection came to. Its paths are left out of lists and events, which would grow with every file."""
 
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:

@@ -153,7 +153,7 @@ class ListDownloadsRequest(_message.Message):
     repo_id: _builtins.str
     """Only of this repository; empty for all."""
     page_size: _builtins.int
-    """How many at most, 1 to 200; 0 means 50, larger is taken as 200."""
+    """How many at most, 1 to 1,000; 0 means 50, larger is taken as 1,000."""
     page_token: _builtins.str
     """`next_page_token` of the page before; all other fields as then."""
     @_builtins.property

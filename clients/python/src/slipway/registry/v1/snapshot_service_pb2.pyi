@@ -94,7 +94,7 @@ class ListSnapshotsRequest(_message.Message):
     repo_id: _builtins.str
     """Only of this repository; empty for all."""
     page_size: _builtins.int
-    """How many at most, 1 to 1,000; 0 means 100, larger is taken as 1,000."""
+    """How many at most, 1 to 1,000; 0 means 50, larger is taken as 1,000."""
     page_token: _builtins.str
     """`next_page_token` of the page before; all other fields as then."""
     def __init__(
@@ -762,7 +762,7 @@ class ListPinsRequest(_message.Message):
     snapshot: _builtins.str
     """Only on this snapshot, `snapshots/{id}`; empty for all."""
     page_size: _builtins.int
-    """How many at most, 1 to 1,000; 0 means 100, larger is taken as 1,000."""
+    """How many at most, 1 to 1,000; 0 means 50, larger is taken as 1,000."""
     page_token: _builtins.str
     """`next_page_token` of the page before; all other fields as then."""
     def __init__(

@@ -267,7 +267,7 @@ class ListModelsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most, 1 to 200; 0 means 50, larger is taken as 200."""
+    """How many at most, 1 to 1,000; 0 means 50, larger is taken as 1,000."""
     page_token: _builtins.str
     """`next_page_token` of the page before; all other fields as then."""
     @_builtins.property

@@ -1,0 +1,94 @@
+"""Puts the registry together: the Hub's gateway, the download engine, and the services over them."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import structlog
+from slipway.registry.v1 import snapshot_service_pb2
+from slipway.registry.v1.snapshot_service_pb2_grpc import (
+    SnapshotServiceServicer,
+    add_SnapshotServiceServicer_to_server,
+)
+from slipway_service.broadcast import Broadcast
+from slipway_service.lifecycle import Host
+from slipway_service.metrics import WatchMetrics
+from slipway_service.state_dir import StartError
+from slipway_service.weights.cache_paths import cache_roots
+
+from slipway_registry.cache.owner import CacheTakenError
+from slipway_registry.config import RegistrySettings
+from slipway_registry.hub.credentials import Credentials
+from slipway_registry.hub.gateway import HubGateway
+from slipway_registry.hub.metadata import HubMetadata
+from slipway_registry.hub.repository import HubRepositories
+from slipway_registry.hub.settings import HubSettings
+from slipway_registry.jobs.assemble import EngineSettings, download_engine
+from slipway_registry.jobs.directory import DirectoryTakenError
+from slipway_registry.jobs.queue import QueueSettings
+from slipway_registry.rpc.catalog import CatalogService
+from slipway_registry.rpc.download_log import DownloadLog
+from slipway_registry.rpc.downloads import DownloadService
+
+_SNAPSHOTS = snapshot_service_pb2.DESCRIPTOR.services_by_name["SnapshotService"]
+
+log = structlog.stdlib.get_logger("slipway.registry")
+
+
+@asynccontextmanager
+async def registry(
+    host: Host, settings: RegistrySettings, environment: Mapping[str, str] = os.environ
+) -> AsyncIterator[None]:
+    """The registry at work on a bound host; drained and closed at the end.
+
+    Args:
+        host: where its services are offered.
+        settings: its own options.
+        environment: huggingface_hub's: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE …
+
+    Raises:
+        StartError: the cache or the state directory is another registry's, or the environment is wrong.
+    """
+    roots = cache_roots(environment)
+    for warning in roots.warnings:
+        log.warning(warning)
+    hub = _hub_settings(settings, environment)
+    credentials = Credentials.from_environment(environment, roots.home)
+    gateway = HubGateway(hub)
+    metadata = HubMetadata(gateway)
+    engine_settings = EngineSettings(
+        state_directory=settings.state_dir,
+        hub=roots.hub,
+        endpoint=hub.endpoint,
+        offline=hub.offline,
+        disk_reserve=settings.disk_reserve,
+        connections_per_file=settings.connections_per_file,
+        queue=QueueSettings(jobs=settings.downloads, files=settings.files, retention=settings.retention),
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            engine = await stack.enter_async_context(
+                download_engine(
+                    engine_settings, credential=credentials.service, quota=gateway.budget, listener=DownloadLog
+                )
+            )
+        except (CacheTakenError, DirectoryTakenError) as error:
+            raise StartError(str(error)) from None
+        log.info("cache", directory=str(roots.hub), id=engine.cache_id, hub=hub.endpoint, offline=hub.offline or None)
+        broadcast = Broadcast(engine.listener.log, metrics=WatchMetrics(host.registry, log="downloads"))
+        host.on_drain(broadcast.drain)
+        CatalogService(gateway, metadata, HubRepositories(gateway, metadata), credentials).offer(host)
+        downloads = DownloadService(engine.scheduler, engine.store, metadata, credentials, broadcast)
+        downloads.offer(host)
+        # Its methods answer NOT_IMPLEMENTED, each of them.
+        host.offer(_SNAPSHOTS, add_SnapshotServiceServicer_to_server, SnapshotServiceServicer())  # type: ignore[abstract]
+        yield
+
+
+def _hub_settings(settings: RegistrySettings, environment: Mapping[str, str]) -> HubSettings:
+    try:
+        hub = HubSettings.from_environment(environment)
+    except ValueError as error:
+        raise StartError(f"HF_ENDPOINT: {error}") from None
+    return replace(hub, offline="--offline") if settings.offline and not hub.offline else hub

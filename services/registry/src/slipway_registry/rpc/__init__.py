@@ -1,0 +1,1 @@
+"""The contract's services over the registry's core: check, call, convert."""
