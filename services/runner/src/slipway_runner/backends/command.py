@@ -34,8 +34,8 @@ from slipway_runner.devices.device import Device, DeviceKind
 from slipway_runner.progress.parse import parse_bar
 from slipway_runner.progress.signals import Cause, LoadStage, Signal
 
-STALL_SECONDS = 300.0
-"""Without news until a start is given up. Most such servers say nothing; the kernel sees them read."""
+LIMITS = StartLimits(stall_seconds=300.0, floor_seconds=300.0)
+"""Most such servers say nothing while they load; the kernel sees them read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class CommandBackend:
     api_key_variable: str = ""
     distribution: str = ""
     stop_ladder: tuple[StopStep, ...] = (StopStep(SIGTERM, 30.0), StopStep(SIGKILL, 20.0))
-    start_limits: StartLimits = StartLimits(stall_seconds=STALL_SECONDS, floor_seconds=STALL_SECONDS)
+    start_limits: StartLimits = LIMITS
 
     def usual_seconds(self, size_bytes: int) -> Mapping[LoadStage, float]:
         """Nothing is known of it."""

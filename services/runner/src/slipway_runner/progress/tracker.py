@@ -33,7 +33,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class LoadProgress:
     """Where a load stands.
 
     Attributes:
@@ -81,7 +81,7 @@ class Tracker:
     def __init__(self, expected: Mapping[LoadStage, float], *, measured: bool, now: float) -> None:
         self._expected = {stage: max(0.0, expected.get(stage, 0.0)) for stage in STAGES}
         self._measured = measured
-        self._shown = Progress(stage=LoadStage.QUEUED)
+        self._shown = LoadProgress(stage=LoadStage.QUEUED)
         self._entered = {LoadStage.QUEUED: now}
         self._claims: dict[tuple[Source, type], _Claim] = {}
         self._bytes_before = 0.0
@@ -128,7 +128,7 @@ class Tracker:
         ends = [*list(self._entered.values())[1:], now]
         return {stage: end - begin for (stage, begin), end in zip(self._entered.items(), ends, strict=True)}
 
-    def progress(self, now: float) -> Progress:
+    def progress(self, now: float) -> LoadProgress:
         """Return where the load stands."""
         share, source = self._share(now)
         fraction = 1.0 if self._finished else max(self._shown.fraction, self._overall(share))
