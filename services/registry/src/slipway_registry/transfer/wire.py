@@ -108,9 +108,14 @@ class Response:
     def drain(self) -> None:
         """Receive what little is left (the text beside a redirect), so that the connection can be kept."""
         if self.length is not None and self.length <= _DRAIN_BYTES:
-            scratch = memoryview(bytearray(_DRAIN_BYTES))
-            while self.receive_into(scratch):
-                pass
+            scratch = memoryview(bytearray(self.length))
+            with contextlib.suppress(Setback):
+                while self.receive_into(scratch):
+                    pass
+
+    def close(self) -> None:
+        """Let go of the connection, which may be used again if the body has been received."""
+        self._response.close()
 
     @property
     def where(self) -> str:
@@ -150,9 +155,12 @@ class Wire:
             sock, response = self._exchange(origin, url, headers, halt, stack)
             try:
                 yield response
+                response.drain()
             except BaseException:
+                response.close()
                 sock.close()
                 raise
+            response.close()
             self._keep(origin, sock, response)
 
     def close(self) -> None:
@@ -269,8 +277,6 @@ class Wire:
             return self._idle[origin].pop() if self._idle[origin] else None
 
     def _keep(self, origin: Origin, sock: socket.socket, response: Response) -> None:
-        with contextlib.suppress(Setback):
-            response.drain()
         if not response.reusable:
             sock.close()
             return

@@ -1,0 +1,50 @@
+import threading
+
+import pytest
+from slipway_registry.transfer.halt import Halt, Halted
+
+
+def test_it_wakes_what_is_registered_and_nothing_after() -> None:
+    halt, woken = Halt(), []
+    with halt.waking(lambda: woken.append("inner")):
+        halt.set()
+    assert woken == ["inner"]
+    with pytest.raises(Halted), halt.waking(lambda: woken.append("late")):
+        pass
+    assert woken == ["inner"]
+
+
+def test_what_has_ended_is_not_woken() -> None:
+    halt, woken = Halt(), []
+    with halt.waking(lambda: woken.append("over")):
+        pass
+    halt.set()
+    assert woken == []
+
+
+def test_a_waker_that_fails_does_not_keep_others_from_being_woken() -> None:
+    halt, woken = Halt(), []
+
+    def fail() -> None:
+        raise OSError
+
+    with halt.waking(fail), halt.waking(lambda: woken.append(1)):
+        halt.set()
+    assert woken == [1]
+
+
+def test_a_wait_ends_at_once() -> None:
+    halt = Halt()
+    threading.Timer(0.01, halt.set).start()
+    with pytest.raises(Halted):
+        halt.wait(60)
+
+
+def test_checks() -> None:
+    halt = Halt()
+    halt.check()
+    assert not halt.told
+    halt.set()
+    assert halt.told
+    with pytest.raises(Halted):
+        halt.check()
