@@ -68,9 +68,15 @@ class HubGateway:
         except HubFailure as failure:
             raise self._fault(failure, subject, credential) from failure
 
-    async def shared(self, credential: Credential, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer of `ask()`, or one that this credential got under `key` within the last `cache_ttl` seconds."""
-        return await self._answers.get((credential.kind, credential.key, key), self.settings.cache_ttl, ask)
+    async def shared(
+        self, credential: Credential, key: Hashable, ask: Callable[[], Awaitable[T]], ttl: float | None = None
+    ) -> T:
+        """The answer of `ask()`, or one that this credential got under `key` within the last `ttl` seconds.
+
+        Without a `ttl` it is `HubSettings.cache_ttl`.
+        """
+        seconds = self.settings.cache_ttl if ttl is None else ttl
+        return await self._answers.get((credential.kind, credential.key, key), seconds, ask)
 
     async def _once(self, credential: Credential, work: Callable[[HubSession], T]) -> T:
         try:
