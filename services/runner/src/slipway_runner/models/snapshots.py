@@ -68,10 +68,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """Files of a source at a commit, and who wants them: `holder` is the model's uid."""
+    """Files of a source at a commit, those of a variant, and who wants them: `holder` is the model's uid."""
 
     source: RepoSource
     commit: str
+    variant: str
     files: tuple[str, ...]
     holder: str
 

@@ -36,6 +36,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         logs: reads the backends' logs.
     """
 
+    WatchModels: Any  # streams are registered by hand, as `watch_rpc` says why
+    ReadModelLogs: Any
+
     def __init__(self, fleet: Fleet, broadcast: Broadcast, *, endpoint: Callable[[], str], logs: LogReader) -> None:
         self._fleet = fleet
         self._broadcast = broadcast
