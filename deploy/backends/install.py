@@ -62,7 +62,7 @@ def _build(recipe: Recipe, slot: Slot, consent: Consent) -> None:
 def check(wanted: Sequence[Recipe], root: Path) -> int:
     """Print a table of what is there. Return 1 if something is missing or was made from other pins."""
     missing = 0
-    say(f"{'BACKEND':<13}{'STATE':<10}{'SIZE':<9}{'TOOK':<8}{'VERSION':<32}PROGRAM")
+    say(f"{'BACKEND':<13}{'STATE':<10}{'SIZE':<9}{'TOOK':<8}{'VERSION':<44}PROGRAM")
     for recipe in wanted:
         slot = Slot(root, recipe.name)
         stamp = installed(recipe, slot)
@@ -72,7 +72,7 @@ def check(wanted: Sequence[Recipe], root: Path) -> int:
         else:
             took = f"{stamp.seconds:.0f} s"
             program = slot.home / recipe.programs[0]
-            say(f"{recipe.name:<13}{'ready':<10}{_megabytes(stamp):<9}{took:<8}{stamp.version:<32}{program}")
+            say(f"{recipe.name:<13}{'ready':<10}{_megabytes(stamp):<9}{took:<8}{stamp.version:<44}{program}")
     return 1 if missing else 0
 
 
