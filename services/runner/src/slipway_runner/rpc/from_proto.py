@@ -74,7 +74,9 @@ def spec(message: model_pb2.ModelSpec, fields: Fields) -> Spec:
     fields.check("file", not (message.variant and message.file), "give a variant or a file, not both")
     fields.check("devices", len(message.devices) <= _MOST_DEVICES, f"must be at most {_MOST_DEVICES}")
     fields.check("aliases", len(message.aliases) <= _MOST_ALIASES, f"must be at most {_MOST_ALIASES}")
-    start = fields.parse("start_timeout", lambda it: seconds(it, least=1.0), message.start_timeout)
+    start = None
+    if message.HasField("start_timeout"):
+        start = fields.parse("start_timeout", lambda it: seconds(it, least=1.0), message.start_timeout)
     idle = fields.parse("idle_ttl", lambda it: seconds(it, most=365 * _DAY_SECONDS), message.idle_ttl)
     return Spec(
         source=_source(message, fields),
@@ -87,7 +89,7 @@ def spec(message: model_pb2.ModelSpec, fields: Fields) -> Spec:
         environment=dict(message.environment),
         devices=tuple(message.devices),
         restart_policy=fields.parse("restart_policy", _restart_policy, message.restart_policy),
-        start_timeout=start if message.HasField("start_timeout") else None,
+        start_timeout=start,
         idle_ttl=idle or None,
         aliases=fields.parse_all("aliases", resource_id, message.aliases),
         pinned=message.pinned,
