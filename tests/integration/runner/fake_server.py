@@ -62,6 +62,8 @@ class Handler(BaseHTTPRequestHandler):
             self.stream()
         else:
             self.answer(self.state["status"], {"answer": "yes", "model": order.get("model")})
+            if "exit_after_answer" in self.state:
+                threading.Timer(0.3, os._exit, [self.state["exit_after_answer"]]).start()
 
     def stream(self) -> None:
         """One byte a tenth of a second, until the client leaves."""
@@ -106,7 +108,7 @@ def main() -> None:
     if behaviour.get("daemonise"):
         subprocess.Popen([sys.executable, __file__, str(port), "{}"], start_new_session=True)
         sys.exit(0)
-    Handler.state["status"] = behaviour.get("status", 200)
+    Handler.state = {"status": 200, **behaviour}
     ThreadingHTTPServer.allow_reuse_address = True
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     assert server.socket.family is socket.AF_INET

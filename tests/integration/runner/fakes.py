@@ -10,6 +10,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
+import aiohttp
 import anyio
 from slipway_runner.backends.base import (
     Backend,
@@ -34,6 +35,7 @@ from slipway_runner.models.record import Model
 from slipway_runner.models.snapshots import LocalPaths
 from slipway_runner.models.spec import PathSource, Spec
 from slipway_runner.models.states import State
+from slipway_runner.process import proc
 from slipway_runner.progress.signals import Cause, Detail, LoadStage, Ready, Shards, Signal
 from slipway_runner.progress.tracker import LoadProgress
 from slipway_service.fault import Reason
@@ -203,9 +205,40 @@ class Bench:
         return await self.seen.state(State.LOADED, State.ERROR, model_id=model_id)
 
 
+async def control(model: Model, **order: Any) -> Mapping[str, Any]:
+    """Tell a running `fake_server` what to do; see its `do_POST`."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"http://127.0.0.1:{model.port}/control", json=order) as response,
+    ):
+        document: Mapping[str, Any] = await response.json(content_type=None)
+        return document
+
+
+async def pids_of(model: Model) -> list[int]:
+    """The server and the children that it made."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{model.port}/control/pids") as response,
+    ):
+        document = await response.json(content_type=None)
+        return list(document["pids"])
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    found = proc.stat(pid)
+    return found is not None and not found.ended
+
+
 @asynccontextmanager
-async def bench(root: Path, *, numbers: Numbers = QUICK, backend: FakeBackend | None = None) -> AsyncIterator[Bench]:
-    """A fleet whose state lies in `root/state` and whose models in `root/models`; every backend is gone afterwards."""
+async def bench(
+    root: Path, *, numbers: Numbers = QUICK, backend: FakeBackend | None = None, stop: bool = True, **more: Any
+) -> AsyncIterator[Bench]:
+    """A fleet whose state lies in `root/state` and whose models in `root/models`.
+
+    Every backend is gone afterwards; with `stop=False` they run on, as after a crash of the runner.
+    """
     backend = backend or FakeBackend()
     seen = Seen()
     models = root / "models"
@@ -217,9 +250,11 @@ async def bench(root: Path, *, numbers: Numbers = QUICK, backend: FakeBackend | 
         devices=cpu,
         numbers=numbers,
         paths=LocalPaths((models,)),
+        **more,
     ) as fleet:
         try:
             yield Bench(fleet=fleet, seen=seen, backend=backend, root=models)
         finally:
             with anyio.CancelScope(shield=True):
-                await fleet.shutdown()
+                if stop:
+                    await fleet.shutdown()

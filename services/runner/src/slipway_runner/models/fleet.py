@@ -74,7 +74,7 @@ class Fleet:
 
     def get(self, model_id: str) -> Model:
         """The model as it is. Raises Fault: MODEL_NOT_FOUND."""
-        return self._supervisor(model_id).model
+        return self.supervisor(model_id).model
 
     def list(self) -> list[Model]:
         """All of them, by id."""
@@ -82,7 +82,7 @@ class Fleet:
 
     def log(self, model_id: str) -> LogFile:
         """What the model's backend writes. Raises Fault: MODEL_NOT_FOUND."""
-        return self._supervisor(model_id).log
+        return self.supervisor(model_id).log
 
     # Loading.
 
@@ -190,7 +190,7 @@ class Fleet:
         Raises:
             Fault: MODEL_NOT_FOUND.
         """
-        supervisor = self._supervisor(model_id)
+        supervisor = self.supervisor(model_id)
         supervisor.unload(drain_seconds)
         return supervisor.model
 
@@ -247,7 +247,7 @@ class Fleet:
         Raises:
             Fault: MODEL_NOT_FOUND, MODEL_NOT_LOADED, ACTIVE_MISMATCH, INVALID_FIELDS.
         """
-        supervisor = self._supervisor(model_id)
+        supervisor = self.supervisor(model_id)
         model = supervisor.model
         if task not in {None, model.task}:
             raise Fault(Reason.INVALID_FIELDS, f"{model_id} serves {model.task}, not {task}")
@@ -266,7 +266,8 @@ class Fleet:
             if model_id in self._supervisors:
                 self._supervisors[model_id].show_active()
 
-    def _supervisor(self, model_id: str) -> Supervisor:
+    def supervisor(self, model_id: str) -> Supervisor:
+        """Who looks after the model. Raises Fault: MODEL_NOT_FOUND."""
         if (supervisor := self._supervisors.get(model_id)) is None:
             known = ", ".join(sorted(self._supervisors)) or "none"
             raise Fault(Reason.MODEL_NOT_FOUND, f"there is no model {model_id}; models here: {known}")
@@ -328,6 +329,7 @@ async def open_fleet(
         finally:
             await fleet.leave()
             scribe.close()
+            means.ports.close()
             tasks.cancel_scope.cancel()
 
 

@@ -1,64 +1,65 @@
 """Looking after a model that runs: probes, the patience with one that does not answer, and its members' ends."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 from slipway_service.fault import Reason
 
 from slipway_runner.models import states
+from slipway_runner.models.attached import Attached
 from slipway_runner.models.states import State
-from slipway_runner.process import members, pidfd
+from slipway_runner.process import pidfd
 from slipway_runner.process.proc import ProcessId
 from slipway_runner.progress.signals import Cause
 
 if TYPE_CHECKING:
     from slipway_runner.models.supervisor import Supervisor
 
-_SHOWN_PIDS = 256
-
 
 class Health:
-    """What keeps an eye on one supervisor's processes."""
+    """What keeps an eye on one supervisor's process."""
 
     def __init__(self, supervisor: "Supervisor") -> None:
         self._on = supervisor
+        self._number = supervisor.life.run
+        self._numbers = supervisor.means.numbers
 
     async def probe(self) -> None:
-        """Ask whether it lives: now and then, and more often once it was silent."""
-        number = self._on.life.run
-        numbers = self._on.means.numbers
-        while True:
+        """Ask whether it lives: now and then, and more often once there is doubt."""
+        while (attached := self._on.attached) is not None:
             calm = self._on.life.state is State.LOADED and not self._on.life.bad_probes
-            with anyio.move_on_after(numbers.probe if calm else numbers.probe_doubt):
-                await self._on.probe_now.wait()
-            self._on.probe_now = anyio.Event()
-            if self._on.launch is None:
-                return
-            judgement = await self._on.means.asker.ask(self._on.launch, self._on.launch.liveness)
-            self._on.apply(states.Probed(number, judgement.good), message="" if judgement.good else judgement.why)
+            with anyio.move_on_after(self._numbers.probe if calm else self._numbers.probe_doubt):
+                await attached.doubt.wait()
+            attached.doubt = anyio.Event()
+            judgement = await self._on.means.asker.ask(attached.launch, attached.launch.liveness)
+            self._on.apply(states.Probed(self._number, judgement.good, judgement.why))
 
     async def lose_patience(self) -> None:
         """Report when it has been UNHEALTHY for too long."""
-        number = self._on.life.run
-        seconds = self._on.means.numbers.unhealthy
-        await anyio.sleep(seconds)
-        known = tuple(cause for cause in self._on.causes if cause.reason is Reason.BACKEND_ENGINE_DEAD)
-        silence = Cause(Reason.BACKEND_UNRESPONSIVE, f"the backend gave no good answer for {seconds:.0f} s")
-        self._on.apply(states.Expired(number, (*known, silence)[0]))
+        attached = self._on.attached
+        await anyio.sleep(self._numbers.unhealthy)
+        self._on.apply(states.Expired(self._number, self._why_silent(attached)))
+
+    def _why_silent(self, attached: Attached | None) -> Cause:
+        silence = f"the backend gave no good answer for {self._numbers.unhealthy:.0f} s"
+        if attached is not None and attached.lost_members:
+            ended = ", ".join(str(one.pid) for one in attached.lost_members)
+            return Cause(Reason.BACKEND_ENGINE_DEAD, f"{silence}, after its processes {ended} had ended")
+        return Cause(Reason.BACKEND_UNRESPONSIVE, silence)
 
     async def watch_members(self) -> None:
-        """Find the processes it has besides its leader, and probe at once when one of them ends."""
+        """Wait for the end of each process besides the leader, as far as they are known."""
         watched: set[ProcessId] = set()
+        attached = self._on.attached
+        assert attached is not None
         async with anyio.create_task_group() as tasks:
-            while (running := self._on.running) is not None:
-                found = members.find(running.family).all
-                self._on.model = replace(self._on.model, pids=tuple(one.pid for one in found[:_SHOWN_PIDS]))
-                for process in set(found) - watched - {running.family.leader}:
-                    tasks.start_soon(self._probe_at_end_of, process)
+            while True:
+                found = await self._on.means.members.of(attached.running.family)
+                attached.members = found
+                for process in set(found) - watched - {attached.running.family.leader}:
+                    tasks.start_soon(self._await_end, attached, process)
                 watched |= set(found)
-                await anyio.sleep(self._on.means.numbers.member_scan)
 
-    async def _probe_at_end_of(self, process: ProcessId) -> None:
+    async def _await_end(self, attached: Attached, process: ProcessId) -> None:
         await pidfd.exited(process)
-        self._on.probe_now.set()
+        attached.member_ended(process)

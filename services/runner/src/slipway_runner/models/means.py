@@ -1,10 +1,12 @@
 """What every model's supervisor works with: the numbers, and the rest of the runner behind narrow doors."""
 
+import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +18,9 @@ from slipway_runner.models.ask import Asker
 from slipway_runner.models.plan import Backends
 from slipway_runner.models.record import Model
 from slipway_runner.models.saved import Scribe
+from slipway_runner.models.scan import MemberScan
 from slipway_runner.models.snapshots import LocalPaths, NoRegistry, Snapshots
+from slipway_runner.models.states import RestartPolicy, Rules
 from slipway_runner.process.ports import Ports
 from slipway_runner.progress.history import History
 from slipway_runner.progress.signals import LoadStage
@@ -63,6 +67,17 @@ class Numbers:
     budget: int = 5
     window: float = 600.0
     bad_probes: int = 3
+
+    def rules(self, policy: RestartPolicy) -> Rules:
+        """The table's part of them."""
+        return Rules(
+            policy=policy,
+            budget=self.budget,
+            window=self.window,
+            first_delay=self.first_delay,
+            longest_delay=self.longest_delay,
+            bad_probes=self.bad_probes,
+        )
 
 
 DEFAULT_NUMBERS = Numbers()
@@ -120,6 +135,7 @@ class Means:
     ports: Ports
     active: ActiveModels
     slots: anyio.CapacityLimiter
+    members: MemberScan
     snapshots: Snapshots = field(default_factory=NoRegistry)
     paths: LocalPaths = field(default_factory=LocalPaths)
     drain: Drain = no_drain
@@ -135,6 +151,10 @@ class Means:
     async def _remember(self, model: str, seconds: Mapping[LoadStage, float]) -> None:
         with suppress(OSError):
             await anyio.to_thread.run_sync(self.history.record, model, seconds)
+
+    async def remove_folder(self, folder: Path) -> None:
+        """Remove a model's directory, which nobody will ask for again."""
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
     def folder(self, uid: str) -> Path:
         """The model's own directory."""

@@ -92,3 +92,22 @@ class Model:
     update_time: float
     use_time: float | None = None
     message: str = ""
+
+
+def message_of(state: State, why: str, progress: LoadProgress | None) -> str:
+    """What a model does or waits for, in one sentence for a person."""
+    match state:
+        case State.LOADING:
+            return progress.detail if progress else "waiting for its turn"
+        case State.LOADED:
+            return ""
+        case State.UNHEALTHY:
+            return f"it runs and does not answer: {why}"
+        case State.RESTARTING:
+            return f"it will be started again: {why}"
+        case State.UNLOADING:
+            return "requests drain, then its processes are stopped"
+        case State.ERROR:
+            return why
+        case State.UNLOADED:
+            return "every process is gone"

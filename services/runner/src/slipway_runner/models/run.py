@@ -15,11 +15,13 @@ from slipway_service.fault import Fault, Reason
 
 from slipway_runner.backends.base import HttpQuestion, Launch, LaunchPlan, Stdin
 from slipway_runner.models import states
+from slipway_runner.models.attached import Attached
 from slipway_runner.models.saved import Started
 from slipway_runner.models.snapshots import Fetching, Snapshot
 from slipway_runner.models.spec import PathSource
 from slipway_runner.models.stall import StallTimer
 from slipway_runner.process import members, ports, proc
+from slipway_runner.process.adopt import Trace
 from slipway_runner.process.ports import Owner
 from slipway_runner.process.running import Running
 from slipway_runner.process.spawn import Order, spawn
@@ -55,11 +57,13 @@ class Run:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._report)
                 beside.start_soon(self._watch_stall)
-                if self._on.running is None:
+                if self._on.attached is None:
                     async with self._means.slots:
                         await self._start(await self._fetch())
                         await self._until_answered()
                 else:  # adopted while it was loading
+                    self._enter(LoadStage.STARTING)
+                    self._begin_ceiling()
                     await self._until_answered()
                 beside.cancel_scope.cancel()
         except* Fault as faults:
@@ -80,7 +84,9 @@ class Run:
             return Snapshot(root=root)
         self._enter(LoadStage.FETCHING)
         self._wait_at_most(self._patience, None)
-        snapshot = await self._means.snapshots.fetch(self._on.want, self._fetching)
+        want = self._on.pin.want
+        assert want is not None  # it is a repository
+        snapshot = await self._means.snapshots.fetch(want, self._fetching)
         self._on.model = replace(
             self._on.model,
             snapshot=snapshot.name,
@@ -106,21 +112,16 @@ class Run:
 
     async def _start(self, snapshot: Snapshot) -> None:
         self._verify(snapshot)
-        self._on.snapshot = snapshot
         self._enter(LoadStage.STARTING)
-        limits = self._on.backend.start_limits
-        self._wait_at_most(self._patience, limits.ceiling_seconds(self._plan.size_bytes))
+        self._begin_ceiling()
         port = self._means.ports.hold()
         try:
             plan = self._launch_plan(snapshot, port)
             launch = await anyio.to_thread.run_sync(self._on.backend.launch, plan)
-            started = self._spawn(plan, launch)
+            self._spawn(plan, launch)
         except BaseException:
             self._means.ports.release(port)
             raise
-        if started is not None:
-            self._on.model = replace(self._on.model, model_path=str(plan.files.weights[0]))
-            self._on.save()
 
     def _launch_plan(self, snapshot: Snapshot, port: int) -> LaunchPlan:
         spec = self._plan.spec
@@ -141,10 +142,11 @@ class Run:
             trust_remote_code=self._means.trust_remote_code,
         )
 
-    def _spawn(self, plan: LaunchPlan, launch: Launch) -> Started | None:
+    def _spawn(self, plan: LaunchPlan, launch: Launch) -> None:
         """Start the process. There is no await between being allowed to and being responsible for it."""
         if not self._on.apply(states.Starting(self._number)):
             raise Fault(Reason.INTERNAL, "the load was given up before its process was started")
+        log_start = self._on.log.size()
         order = Order(
             argv=launch.argv,
             environment=launch.env,
@@ -155,68 +157,67 @@ class Run:
             stdin=self._on.folder / "stdin" if launch.stdin is Stdin.FIFO else None,
             cgroup_root=self._means.cgroup_root,
         )
-        log_start = self._on.log.size()
         try:
             running = Running.started(spawn(order))
         except OSError as error:
             raise Fault(Reason.BACKEND_UNAVAILABLE, f"{launch.argv[0]} cannot be started: {error}") from error
-        started = Started(boot_id=proc.boot_id(), family=running.family, plan=plan, log_start=log_start)
-        self._on.attach(running, launch, started)
-        return started
+        trace = Trace(boot_id=proc.boot_id(), family=running.family)
+        self._on.model = replace(self._on.model, model_path=str(plan.files.weights[0]))
+        self._on.attach(running, launch, Started(trace=trace, plan=plan, log_start=log_start))
+        self._on.save()
 
     # Readiness.
 
     async def _until_answered(self) -> None:
-        launch = self._on.launch
-        assert launch is not None
+        attached = self._on.attached
+        assert attached is not None
+        launch = attached.launch
         async with anyio.create_task_group() as beside:
-            beside.start_soon(self._watch_files)
-            await self._until_good(launch, launch.liveness)
+            beside.start_soon(self._watch_files, attached)
+            await self._until_good(attached, launch.liveness)
             if launch.load is not None:
-                await self._load(launch, launch.load)
-            await self._until_good(launch, launch.question)
+                await self._load(attached, launch.load)
+            await self._until_good(attached, launch.question)
             beside.cancel_scope.cancel()
         in_force = await self._in_force(launch)
-        self._finish(in_force)
+        self._finish(attached, in_force)
 
-    async def _until_good(self, launch: Launch, question: HttpQuestion) -> None:
+    async def _until_good(self, attached: Attached, question: HttpQuestion) -> None:
         numbers = self._means.numbers
         eager_until = anyio.current_time() + numbers.ask_eagerly
         while True:
-            judgement = await self._means.asker.ask(launch, question)
+            judgement = await self._means.asker.ask(attached.launch, question)
             if judgement.cause is not None:
                 raise Fault(judgement.cause.reason, judgement.cause.text)
-            if judgement.good and self._is_ours(launch.port):
+            if judgement.good and self._is_ours(attached):
                 return
             pause = numbers.ask_pause if anyio.current_time() < eager_until else numbers.ask_pause_later
             with anyio.move_on_after(pause):
-                await self._on.ready_hint.wait()
-            if self._on.ready_hint.is_set():
-                self._on.ready_hint = anyio.Event()
+                await attached.ready_hint.wait()
+                attached.ready_hint = anyio.Event()
 
-    def _is_ours(self, port: int) -> bool:
+    def _is_ours(self, attached: Attached) -> bool:
         """Whether it is our process that answered.
 
         Raises:
             Fault: PORT_IN_USE when it is another's.
         """
-        running = self._on.running
-        if running is None:
-            return False
-        found = ports.owner(port, [running.family.leader])
+        port, family = attached.launch.port, attached.running.family
+        found = ports.owner(port, [family.leader])
         if found is Owner.FOREIGN:
-            found = ports.owner(port, members.find(running.family).all)
+            found = ports.owner(port, members.find(family).all)
         if found is Owner.FOREIGN:
             raise Fault(Reason.PORT_IN_USE, f"a process that is not the backend's answers on port {port}")
         return found is Owner.OURS
 
-    async def _load(self, launch: Launch, question: HttpQuestion) -> None:
+    async def _load(self, attached: Attached, question: HttpQuestion) -> None:
+        launch = attached.launch
         try:
             async for data in self._means.asker.events(launch, question):
                 for signal in launch.reader.event(data):
                     if isinstance(signal, Cause):
                         raise Fault(signal.reason, signal.text)
-                    self._on.hear(signal)
+                    attached.hear(signal)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Fault(
                 Reason.BACKEND_UNRESPONSIVE, f"the backend broke off its answer while loading: {error}"
@@ -231,11 +232,12 @@ class Run:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return {}  # shown to people, needed by nothing
 
-    def _finish(self, in_force: Mapping[str, str]) -> None:
-        known = {**self._on.model.settings_in_force, **in_force}
-        took = self._tracker.finish(anyio.current_time())
-        self._on.report(self._tracker.progress(anyio.current_time()))
-        self._on.apply(states.Answered(self._number), settings_in_force=known, message="")
+    def _finish(self, attached: Attached, in_force: Mapping[str, str]) -> None:
+        attached.members = members.find(attached.running.family).all
+        now = anyio.current_time()
+        took = self._tracker.finish(now)
+        self._on.report(self._tracker.progress(now))
+        self._on.apply(states.Answered(self._number), settings_in_force={**attached.in_force, **in_force})
         self._means.remember(self._history_key, took)
 
     # Progress.
@@ -270,17 +272,14 @@ class Run:
                 await anyio.sleep(self._means.numbers.log_pause)  # what comes at once is told at once
             self._moved = anyio.Event()
 
-    async def _watch_files(self) -> None:
+    async def _watch_files(self, attached: Attached) -> None:
         """What the kernel sees of the weights being read, for backends that say nothing."""
-        started = self._on.started
-        if started is None:
-            return
-        watch = await anyio.to_thread.run_sync(FileWatch, started.plan.files.weights)
+        watch = await anyio.to_thread.run_sync(FileWatch, attached.started.plan.files.weights)
         while True:
             began = anyio.current_time()
-            pids = [one.pid for one in members.find(started.family).all]
+            pids = [one.pid for one in members.find(attached.running.family).all]
             for signal in await anyio.to_thread.run_sync(watch.scan, pids):
-                self._on.hear(signal)
+                attached.hear(signal)
             await anyio.sleep(kernel.next_scan(anyio.current_time() - began))
 
     # The stall timer.
@@ -288,6 +287,10 @@ class Run:
     @property
     def _patience(self) -> float:
         return self._plan.spec.start_timeout or self._on.backend.start_limits.stall_seconds
+
+    def _begin_ceiling(self) -> None:
+        ceiling = self._on.backend.start_limits.ceiling_seconds(self._plan.size_bytes)
+        self._wait_at_most(self._patience, ceiling)
 
     def _wait_at_most(self, patience: float, ceiling: float | None) -> None:
         self._set_stall(StallTimer.start(anyio.current_time(), patience=patience, ceiling=ceiling))

@@ -12,18 +12,17 @@ from slipway_runner.backends.base import LaunchPlan, Task
 from slipway_runner.models.plan import Plan
 from slipway_runner.models.record import Model
 from slipway_runner.models.states import Life
+from slipway_runner.process.adopt import Trace
 from slipway_runner.process.journal import Entry, Journal, Unreadable
-from slipway_runner.process.members import Family
 
 _ACTIVE = "active"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A started process: how, as whose, and where in the log its own output begins."""
+    """A started process: which one, how, and where in the log its own output begins."""
 
-    boot_id: str
-    family: Family
+    trace: Trace
     plan: LaunchPlan
     log_start: int
 
@@ -35,7 +34,6 @@ class Saved:
     model: Model
     life: Life
     plan: Plan
-    root: Path | None = None
     started: Started | None = None
 
 
@@ -51,6 +49,7 @@ class Scribe:
         self._journal = Journal(folder)
         self._waiting: dict[str, Mapping[str, Any] | None] = {}
         self._news = anyio.Event()
+        self._writing = anyio.Lock()
 
     def save(self, saved: Saved) -> None:
         """Have the model's entry replaced soon."""
@@ -64,6 +63,14 @@ class Scribe:
         """Have the active models' entry replaced soon."""
         self._put(_ACTIVE, {"models": dict(active)})
 
+    def set_aside(self, name: str) -> None:
+        """Keep an entry that cannot be used where nobody reads it again."""
+        self._journal.set_aside(name)
+
+    def close(self) -> None:
+        """Let another runner have the journal."""
+        self._journal.close()
+
     def _put(self, name: str, body: Mapping[str, Any] | None) -> None:
         self._waiting[name] = body
         self._news.set()
@@ -76,9 +83,9 @@ class Scribe:
 
     async def flush(self) -> None:
         """Write all that waits."""
-        self._news = anyio.Event()
-        waiting, self._waiting = self._waiting, {}
-        if waiting:
+        async with self._writing:
+            self._news = anyio.Event()
+            waiting, self._waiting = self._waiting, {}
             await anyio.to_thread.run_sync(self._write, waiting)
 
     def _write(self, waiting: Mapping[str, Mapping[str, Any] | None]) -> None:

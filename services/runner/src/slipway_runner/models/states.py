@@ -69,7 +69,7 @@ class Life:
         loaded_once: it was LOADED since it was loaded.
         restarts: Unix times of the restarts that still count against the budget.
         retry_at: Unix time of the next run, while RESTARTING.
-        error: why, in RESTARTING and ERROR.
+        error: why, in UNHEALTHY, RESTARTING and ERROR.
     """
 
     state: State
@@ -144,10 +144,11 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """A probe was answered well, or not."""
+    """A probe was answered well, or not, and then why not."""
 
     run: int
     good: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,27 +191,56 @@ def fresh() -> Step:
 
 
 def adopted(life: Life, *, answering: bool) -> Step:
-    """Its processes were found alive by a new runner, after it had been in `life`."""
+    """Its process was found alive by a new runner, after it had been in `life`."""
     kept = replace(life, occupied=True, bad_probes=0)
-    if life.state is State.LOADING:
-        return kept, (Command.BEGIN,)
-    if answering:
-        return replace(kept, state=State.LOADED), (Command.SERVE,)
-    return replace(kept, state=State.UNHEALTHY), (Command.DOUBT,)
+    match life.state:
+        case State.LOADING:
+            return kept, (Command.BEGIN,)
+        case State.LOADED | State.UNHEALTHY if answering:
+            return replace(kept, state=State.LOADED, error=None), (Command.SERVE,)
+        case State.LOADED | State.UNHEALTHY:
+            error = Cause(Reason.BACKEND_UNRESPONSIVE, "the backend that was found did not answer")
+            return replace(kept, state=State.UNHEALTHY, error=error), (Command.DOUBT,)
+        case _:  # it was being brought down
+            return resumed(life, remains=True)
 
 
-def lost(life: Life, now: float, rules: Rules) -> Step:
-    """Its processes were gone when a new runner looked for them."""
+def resumed(life: Life, *, remains: bool = False) -> Step:
+    """It had no serving process when the runner before this one ended, only, perhaps, remains of one."""
+    kept = replace(life, occupied=remains)
+    cleaning = (Command.KILL,) if remains else ()
+    match life.state:
+        case State.RESTARTING:
+            return kept, (*cleaning, Command.WAIT)
+        case State.LOADING:
+            return replace(kept, due=remains), cleaning or (Command.BEGIN,)
+        case State.UNLOADING:
+            return kept, (Command.HALT,)
+        case _:
+            return kept, cleaning
+
+
+def lost(life: Life, now: float, rules: Rules, *, remains: bool) -> Step:
+    """The leader of its processes was gone when a new runner looked for it; others of them may remain."""
+    if life.state not in {State.LOADING, State.LOADED, State.UNHEALTHY}:
+        return resumed(life, remains=remains)
     cause = Cause(Reason.PROCESS_LOST, "the backend ended while the runner was away")
-    return _again_or_error(replace(life, occupied=False), cause, now, rules)
+    return _again_or_error(replace(life, occupied=remains), cause, now, rules)
 
 
 def rebooted(life: Life, rules: Rules) -> Step:
     """The host was rebooted since."""
+    if life.state not in {State.LOADING, State.LOADED, State.UNHEALTHY, State.RESTARTING}:
+        return resumed(life)
     if rules.policy is RestartPolicy.ALWAYS:
         return _begin(replace(life, occupied=False))
     error = Cause(Reason.PROCESS_LOST, "the host was rebooted; load the model again")
     return replace(life, state=State.ERROR, occupied=False, error=error, retry_at=None), (Command.RELEASE,)
+
+
+def refused(life: Life, cause: Cause) -> Step:
+    """Its process was found, and this runner cannot look after it; it was ended."""
+    return replace(life, state=State.ERROR, occupied=False, due=False, retry_at=None, error=cause), (Command.RELEASE,)
 
 
 # The table.
@@ -258,14 +288,15 @@ def _probed(life: Life, event: Event, _now: float, rules: Rules) -> Step:
     bad = life.bad_probes + 1
     if bad < rules.bad_probes:
         return replace(life, bad_probes=bad), ()
-    return replace(life, state=State.UNHEALTHY, bad_probes=bad), (Command.DOUBT,)
+    error = Cause(Reason.BACKEND_UNRESPONSIVE, event.why)
+    return replace(life, state=State.UNHEALTHY, bad_probes=bad, error=error), (Command.DOUBT,)
 
 
 def _recovered(life: Life, event: Event, _now: float, _rules: Rules) -> Step:
     assert isinstance(event, Probed)
     if not event.good:
         return life, ()
-    return replace(life, state=State.LOADED, bad_probes=0), (Command.SERVE,)
+    return replace(life, state=State.LOADED, bad_probes=0, error=None), (Command.SERVE,)
 
 
 def _unload(life: Life, _event: Event, _now: float, _rules: Rules) -> Step:

@@ -5,44 +5,42 @@ cancelled when it returns. All of it happens on the event loop's thread, so noth
 never change the state; they report events.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import structlog
-from anyio import CancelScope
-from slipway_service.fault import Fault, Reason
 
-from slipway_runner.backends.base import Backend, End, Launch, StopStep
-from slipway_runner.models import health, run, states
+from slipway_runner.backends.base import Backend, Launch
+from slipway_runner.models import states
+from slipway_runner.models.activities import Activities
+from slipway_runner.models.attached import Attached
+from slipway_runner.models.health import Health
 from slipway_runner.models.means import Means
-from slipway_runner.models.output import Output
+from slipway_runner.models.pins import Pin
 from slipway_runner.models.plan import Plan
-from slipway_runner.models.record import Model, ProcessExit
+from slipway_runner.models.record import Model, message_of
+from slipway_runner.models.run import Run
 from slipway_runner.models.saved import Saved, Started
-from slipway_runner.models.snapshots import PIN_RENEWAL_SECONDS, Snapshot, Want
-from slipway_runner.models.spec import RepoSource
 from slipway_runner.models.states import Command, Life, Rules, State
-from slipway_runner.process import proc, stop
+from slipway_runner.models.teardown import bring_down
 from slipway_runner.process.logfile import LogFile
-from slipway_runner.process.proc import ProcessId
 from slipway_runner.process.running import Running
-from slipway_runner.process.spawn import Exit
-from slipway_runner.process.stop import Rung
-from slipway_runner.progress.signals import Cause, InForce, Ready, Signal
+from slipway_runner.progress.signals import Cause, Signal
 from slipway_runner.progress.tracker import LoadProgress
 
 _log = structlog.get_logger(__name__)
 
-# Kept with a model whose process ended.
-_LAST_LINES = 50
 _SHOWN_PIDS = 256
 
 
 class Owner(Protocol):
     """The fleet, as its supervisors see it."""
+
+    def take_in(self, supervisor: "Supervisor") -> None:
+        """There is a model more."""
 
     def forget(self, supervisor: "Supervisor") -> None:
         """The model is no more."""
@@ -67,19 +65,12 @@ class Supervisor:
         self.life = life
         self.plan = plan
         self.means = means
-        self.running: Running | None = None
-        self.launch: Launch | None = None
-        self.output: Output | None = None
-        self.snapshot: Snapshot | None = None
-        self.started: Started | None = None
-        self.causes: list[Cause] = []
-        self.ready_hint = anyio.Event()
+        self.attached: Attached | None = None
         self.listener: Callable[[Signal], None] | None = None
-        self.probe_now = anyio.Event()
         self.gone = anyio.Event()
         self._owner = owner
-        self._scopes: dict[str, CancelScope] = {}
-        self._kill_under_way = False
+        self._activities = Activities(means.tasks, model.id, self._broken)
+        self._killing = False
         self._drain_seconds = means.numbers.drain
 
     @property
@@ -88,36 +79,34 @@ class Supervisor:
         return self.means.backends.usable[self.plan.backend][0]
 
     @property
-    def log(self) -> LogFile:
-        """What the backend writes."""
-        return LogFile(self.folder / "log")
-
-    @property
     def folder(self) -> Path:
         """The model's own directory."""
         return self.means.folder(self.model.uid)
 
     @property
+    def log(self) -> LogFile:
+        """What the backend writes."""
+        return LogFile(self.folder / "log")
+
+    @property
+    def pin(self) -> Pin:
+        """Its files, held."""
+        return Pin(self.means.snapshots, self.plan, self.model.uid)
+
+    @property
     def rules(self) -> Rules:
         """The table's numbers for this model."""
-        numbers = self.means.numbers
-        return Rules(
-            policy=self.model.spec.restart_policy,
-            budget=numbers.budget,
-            window=numbers.window,
-            first_delay=numbers.first_delay,
-            longest_delay=numbers.longest_delay,
-            bad_probes=numbers.bad_probes,
-        )
+        return self.means.numbers.rules(self.model.spec.restart_policy)
 
     # The machine.
 
     def begin(self, commands: tuple[Command, ...]) -> None:
         """Start what a life begins with."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._publish(entered=False)
         self._take(self.life, commands)
 
-    def apply(self, event: states.Event, **changes: object) -> bool:
+    def apply(self, event: states.Event, **changes: Any) -> bool:
         """Let an event happen.
 
         Args:
@@ -141,130 +130,98 @@ class Supervisor:
 
     def renew(self, model: Model, plan: Plan) -> None:
         """Load it anew after an ERROR, as `model` with its new uid."""
-        self._release(self.model.uid)
-        self.means.scribe.forget(self.model.uid)
-        self.means.sink.removed(self.model.id, self.model.uid)
-        self.model, self.plan, self.snapshot = model, plan, None
+        self._finish_uid()
+        self.means.tasks.start_soon(self.pin.release)
+        self.model, self.plan = model, plan
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.apply(states.Load())
 
-    def _take(self, after: Life, commands: tuple[Command, ...], **changes: object) -> None:
-        before, self.life = self.life.state, after
-        if Command.ACTIVATE in commands:
-            self._activate()
-        if after.state in {State.UNLOADING, State.ERROR, State.UNLOADED}:
-            self._deactivate()
-        self._publish(before, **changes)
+    def _take(self, after: Life, commands: tuple[Command, ...], **changes: Any) -> None:
+        before, self.life = self.life, after
+        self._count_active(after.state, commands)
+        if _visible(before, after) or changes:
+            self._publish(entered=after.state is not before.state, **changes)
+        self.save()
         for command in commands:
             self._do(command)
 
-    def _publish(self, before: State, **changes: object) -> None:
-        now = self.means.wall()
-        life = self.life
-        changed = {
-            "state": life.state,
-            "generation": self.model.generation + 1,
-            "error": life.error,
-            "attempt": life.attempt,
-            "restart_count": life.restart_count,
-            "retry_time": life.retry_at,
-            "active": self.means.active.is_active(self.model.id),
-            "update_time": now if life.state is not before else self.model.update_time,
-            **self._process_fields(),
-            **changes,
-        }
-        if life.state is not State.LOADING:
-            changed["progress"] = None
-        if life.state is State.LOADED and before is not State.LOADED:
-            changed["load_time"] = now
-        self.model = replace(self.model, **changed)  # type: ignore[arg-type]  # the names are those of the record
-        self.means.sink.publish(self.model)
-        self.save()
-        _log.info("model", id=self.model.id, uid=self.model.uid, state=life.state, error=str(life.error or ""))
-
-    def _process_fields(self) -> dict[str, object]:
-        if self.running is None or self.launch is None:
-            return {"pid": 0, "port": 0, "pids": (), "api_key": None, "adopted": False}
-        return {
-            "pid": self.running.pid,
-            "port": self.launch.port,
-            "host": self.launch.host,
-            "served_name": self.launch.model_field,
-            "api_key": self.launch.api_key,
-            "paths": self.launch.paths,
-        }
-
-    def _activate(self) -> None:
-        """Before the transition to LOADED is told, so that it tells it, too."""
-        before = self.means.active.get(self.model.task)
-        if self.means.active.activate(self.model.task, self.model.id, self.model.activation):
-            self._owner.active_changed(before, None)
-
-    def _deactivate(self) -> None:
-        if self.means.active.drop(self.model.id):
+    def _count_active(self, state: State, commands: tuple[Command, ...]) -> None:
+        """Before the transition is told, so that it tells this, too."""
+        active = self.means.active
+        if Command.ACTIVATE in commands:
+            before = active.get(self.model.task)
+            if active.activate(self.model.task, self.model.id, self.model.activation):
+                self._owner.active_changed(before, None)
+        if state in {State.UNLOADING, State.ERROR, State.UNLOADED} and active.drop(self.model.id):
             self._owner.active_changed(None, None)
 
     def show_active(self) -> None:
         """Tell whether it is the active model, when that has changed and nothing else."""
         if self.model.active is not self.means.active.is_active(self.model.id):
-            self._publish(self.life.state)
+            self._publish(entered=False)
+
+    def _publish(self, *, entered: bool, **changes: Any) -> None:
+        now = self.means.wall()
+        state, error = self.life.state, self.life.error
+        progress = self.model.progress if state is State.LOADING and not entered else None
+        self.model = replace(
+            self.model,
+            state=state,
+            generation=self.model.generation + 1,
+            error=error if state in {State.ERROR, State.RESTARTING} else None,
+            attempt=self.life.attempt,
+            restart_count=self.life.restart_count,
+            retry_time=self.life.retry_at,
+            active=self.means.active.is_active(self.model.id),
+            progress=progress,
+            message=message_of(state, error.text if error else "", progress),
+            load_time=now if entered and state is State.LOADED else self.model.load_time,
+            update_time=now if entered else self.model.update_time,
+            **{**_process_fields(self.attached), **changes},
+        )
+        self.means.sink.publish(self.model)
+        _log.info("model", id=self.model.id, uid=self.model.uid, state=state.value, message=self.model.message)
+
+    def report(self, progress: LoadProgress) -> None:
+        """Let everybody see how far the load is. What comes late, when it is no load any more, is dropped."""
+        if self.life.state is not State.LOADING:
+            return
+        self.model = replace(self.model, progress=progress, message=progress.detail)
+        self.means.sink.progress(self.model.id, self.model.uid, progress)
 
     def _do(self, command: Command) -> None:
         match command:
             case Command.BEGIN:
-                self._end("retry", "probe", "doubt")
-                self.start("run", run.Run(self).go)
+                self._activities.end("retry", "probe", "patience")
+                self._activities.start("run", Run(self).go)
             case Command.SERVE:
-                self._end("run", "doubt")
-                self.start("probe", health.Health(self).probe)
+                self._activities.end("run", "patience")
+                self._activities.start("probe", Health(self).probe)
             case Command.DOUBT:
-                self.probe_now.set()
-                self.start("probe", health.Health(self).probe)
-                self.start("doubt", health.Health(self).lose_patience)
+                self._activities.start("probe", Health(self).probe)
+                self._activities.start("patience", Health(self).lose_patience)
             case Command.WAIT:
-                self.start("retry", self._wait_for_retry)
+                self._activities.start("retry", self._wait_for_retry)
             case Command.HALT:
-                self._bring_down(polite=not self._kill_under_way)
+                self._bring_down(polite=not self._killing)
             case Command.KILL:
                 self._bring_down(polite=False)
             case Command.RELEASE:
-                self._end("run", "retry", "pin")
-                self._release(self.model.uid)
+                self._activities.end("run", "retry", "pin")
+                self.means.tasks.start_soon(self.pin.release)
             case Command.FORGET:
-                self._finish()
+                self._activities.end_all()
+                self._finish_uid()
+                self._owner.forget(self)
+                self.gone.set()
             case Command.ACTIVATE:
-                pass  # done before the transition was published
+                pass  # done before the transition was told
 
-    # Activities.
-
-    def start(self, name: str, activity: Callable[[], Awaitable[None]]) -> None:
-        """Start an activity in place of the one of that name."""
-        self._end(name)
-        scope = self._scopes[name] = CancelScope()
-        self.means.tasks.start_soon(self._guard, name, activity, scope)
-
-    def _end(self, *names: str) -> None:
-        for name in names:
-            if (scope := self._scopes.pop(name, None)) is not None:
-                scope.cancel()
-
-    async def _guard(self, name: str, activity: Callable[[], Awaitable[None]], scope: CancelScope) -> None:
-        """Run it; what goes wrong in it ends this model at worst, never the runner."""
-        with scope:
-            try:
-                await activity()
-            except Fault as fault:
-                self._broken(name, Cause(fault.reason, fault.text))
-            except Exception as error:
-                _log.exception("activity failed", id=self.model.id, activity=name)
-                self._broken(name, Cause(Reason.INTERNAL, f"internal error while the model was in {name}: {error}"))
-        if self._scopes.get(name) is scope:
-            del self._scopes[name]
-
-    def _broken(self, name: str, cause: Cause) -> None:
-        if name == "down":
+    def _broken(self, activity: str, cause: Cause) -> None:
+        """An activity failed in a way that it did not report itself."""
+        if activity == "down":
             self.apply(states.Leaked(cause))
-        elif name in {"run", "exit"}:
+        elif activity in {"run", "exit"}:
             self.apply(states.Failed(self.life.run, cause))
             self.apply(states.Exited(self.life.run, cause))
 
@@ -278,160 +235,112 @@ class Supervisor:
 
     def attach(self, running: Running, launch: Launch, started: Started) -> None:
         """Follow a process that was started or found: its output, its end, its members."""
-        self.running, self.launch, self.started = running, launch, started
-        self.causes.clear()
-        self.ready_hint = anyio.Event()
-        self.output = Output(self.log, launch.reader, started.log_start)
-        self.start("exit", self._await_exit)
-        self.start("output", self._follow_output)
-        self.start("members", health.Health(self).watch_members)
-        if isinstance(self.model.spec.source, RepoSource):
-            self.start("pin", self._keep_pin)
+        attached = self.remains(running, launch, started)
+        self._activities.start("exit", lambda: self._await_exit(attached))
+        self._activities.start("output", lambda: self._follow_output(attached))
+        self._activities.start("members", Health(self).watch_members)
+        self._activities.start("pin", self.pin.keep)
 
-    async def _await_exit(self) -> None:
-        number, running = self.life.run, self.running
-        assert running is not None
-        ended = await running.ended()
-        self._hear_rest()
-        last_lines = self.log.last_lines(_LAST_LINES)
-        cause = self._explain(running, ended, last_lines)
-        told = ProcessExit(code=ended.code, signal=ended.signal, last_lines=last_lines)
-        self.apply(states.Exited(number, cause), exit=told)
+    def remains(self, running: Running, launch: Launch, started: Started) -> Attached:
+        """Count a process as this model's, so that it is brought down, without following it."""
+        self.attached = Attached(running, launch, started, self.log, self._hear)
+        return self.attached
 
-    def _explain(self, running: Running, ended: Exit, last_lines: tuple[str, ...]) -> Cause:
-        oom_killed = ended.signal == 9 and proc.oom_kills() > running.oom_kills
-        number = None if ended.signal is None else int(ended.signal)
-        end = End(exit_code=ended.code, signal=number, oom_killed=oom_killed)
-        return self.backend.explain(end, tuple(self.causes), last_lines)
-
-    async def _follow_output(self) -> None:
-        numbers = self.means.numbers
-        while self.output is not None:
-            for signal in self.output.read():
-                self.hear(signal)
-            if not self.output.grown():
-                loading = self.life.state is State.LOADING
-                await anyio.sleep(numbers.log_pause if loading else numbers.log_pause_later)
-                if self.log.size() > 2 * numbers.log_keep:
-                    await anyio.to_thread.run_sync(self.log.trim, numbers.log_keep)
-            else:
-                await anyio.lowlevel.checkpoint()
-
-    def _hear_rest(self) -> None:
-        self._end("output")
-        if self.output is not None:
-            for signal in self.output.rest():
-                self.hear(signal)
-
-    def hear(self, signal: Signal) -> None:
-        """Take in what the backend says of itself."""
-        match signal:
-            case Cause():
-                self.causes.append(signal)
-                self.probe_now.set()
-            case Ready():
-                self.ready_hint.set()
-            case InForce(settings):
-                self.model = replace(self.model, settings_in_force={**self.model.settings_in_force, **settings})
-            case _:
-                pass
+    def _hear(self, signal: Signal) -> None:
         if self.listener is not None:
             self.listener(signal)
 
-    def report(self, progress: LoadProgress) -> None:
-        """Let everybody see how far the load is."""
-        self.model = replace(self.model, progress=progress, message=progress.detail)
-        self.means.sink.progress(self.model.id, self.model.uid, progress)
+    async def _await_exit(self, attached: Attached) -> None:
+        number = self.life.run
+        cause, how = await attached.ended(self.backend)
+        self.apply(states.Exited(number, cause), exit=how)
+
+    async def _follow_output(self, attached: Attached) -> None:
+        numbers = self.means.numbers
+        while True:
+            more = attached.read_output()
+            loading = self.life.state is State.LOADING
+            await anyio.sleep(0 if more else numbers.log_pause if loading else numbers.log_pause_later)
+            if attached.log.size() > 2 * numbers.log_keep:
+                await anyio.to_thread.run_sync(attached.log.trim, numbers.log_keep)
 
     def _bring_down(self, *, polite: bool) -> None:
-        self._end("run", "probe", "doubt", "retry")
-        self._kill_under_way = not polite
-        self.start("down", lambda: self._down(polite=polite))
+        self._activities.end("run", "probe", "patience", "retry")
+        self._killing = not polite
+        self._activities.start("down", lambda: self._down(polite=polite))
 
     async def _down(self, *, polite: bool) -> None:
-        running = self.running
-        if running is None:
-            self._gone()
-            return
-        pids = self.model.pids or (running.pid,)
-        if polite:
-            await self.means.drain(self.model.id, self._drain_seconds)
-        steps = self.backend.stop_ladder
-        ladder = tuple(_rung(step) for step in steps if step.signal != 9) if polite else ()
-        kill_seconds = max((step.wait_seconds for step in steps if step.signal == 9), default=10.0)
-        survivors = await stop.stop(running.family, ladder, kill_seconds=kill_seconds)
-        if survivors:
-            self._leaked(survivors, "cannot be killed")
-            while await stop.stop(running.family, (), kill_seconds=kill_seconds):
-                await anyio.sleep(kill_seconds)
-        elif not await self.means.memory_returned(pids, self.means.numbers.memory_return):
-            self._leaked((), "are gone, and their device memory did not come back")
-            while not await self.means.memory_returned(pids, self.means.numbers.memory_return):
-                await anyio.sleep(self.means.numbers.memory_return)
-        self._gone()
-
-    def _leaked(self, survivors: tuple[ProcessId, ...], what: str) -> None:
-        pids = tuple(one.pid for one in survivors) or self.model.pids
-        text = f"the processes {', '.join(map(str, pids))} {what}"
-        self.apply(states.Leaked(Cause(Reason.LEAKED, text)), pids=pids[:_SHOWN_PIDS])
-
-    def _gone(self) -> None:
-        self._kill_under_way = False
-        self._end("exit", "output", "members")
-        if self.running is not None:
-            self.running.reap()
-        if self.launch is not None:
-            self.means.ports.release(self.launch.port)
-        self.running = self.launch = self.output = self.started = None
+        attached = self.attached
+        if attached is not None:
+            if polite:
+                await self._drain()
+            await bring_down(
+                attached,
+                self.backend.stop_ladder,
+                polite=polite,
+                memory_returned=self.means.memory_returned,
+                memory_seconds=self.means.numbers.memory_return,
+                leaked=self._leaked,
+            )
+            self.means.ports.release(attached.launch.port)
+        self._activities.end("exit", "output", "members")
+        self._killing = False
+        self.attached = None
         self.apply(states.Gone())
 
-    def _release(self, uid: str) -> None:
-        if isinstance(self.plan.spec.source, RepoSource):
-            self.means.tasks.start_soon(self._release_pin, uid)
-
-    async def _release_pin(self, uid: str) -> None:
+    async def _drain(self) -> None:
         try:
-            await self.means.snapshots.release(uid)
+            await self.means.drain(self.model.id, self._drain_seconds)
         except Exception:
-            _log.exception("releasing a pin failed", uid=uid)  # it ends by itself when its time is over
+            _log.exception("draining failed; stopping without it", model=self.model.id)
 
-    @property
-    def want(self) -> Want:
-        """The files to be held for this model."""
-        source = self.plan.spec.source
-        assert isinstance(source, RepoSource)
-        return Want(source=source, commit=self.plan.commit, files=self.plan.wanted, holder=self.model.uid)
+    def _leaked(self, cause: Cause, pids: tuple[int, ...]) -> None:
+        self.apply(states.Leaked(cause), pids=pids[:_SHOWN_PIDS])
 
-    async def _keep_pin(self) -> None:
-        while True:
-            await anyio.sleep(PIN_RENEWAL_SECONDS)
-            try:
-                await self.means.snapshots.renew(self.want)
-            except Fault as fault:
-                _log.warning("renewing a pin failed", id=self.model.id, error=str(fault))
-
-    def _finish(self) -> None:
-        self._end(*list(self._scopes))
-        self.means.scribe.forget(self.model.uid)
-        self.means.sink.removed(self.model.id, self.model.uid)
-        self._owner.forget(self)
-        self.gone.set()
+    # What outlives this object.
 
     def save(self) -> None:
         """Write down what the next runner must know."""
         if self.life.state is not State.UNLOADED:
-            root = self.snapshot.root if self.snapshot else None
-            self.means.scribe.save(
-                Saved(model=self.model, life=self.life, plan=self.plan, root=root, started=self.started)
-            )
+            started = self.attached.started if self.attached else None
+            self.means.scribe.save(Saved(model=self.model, life=self.life, plan=self.plan, started=started))
+
+    def _finish_uid(self) -> None:
+        """Nobody will ask for this uid again."""
+        self.means.scribe.forget(self.model.uid)
+        self.means.tasks.start_soon(self.means.remove_folder, self.folder)
+        self.means.sink.removed(self.model.id, self.model.uid)
 
     def leave(self) -> None:
         """Stop looking after it without stopping it."""
-        self._end(*list(self._scopes))
+        self._activities.end_all()
         self.save()
-        if self.running is not None:
-            self.running.leave()
+        if self.attached is not None:
+            self.attached.running.leave()
 
 
-def _rung(step: StopStep) -> Rung:
-    return Rung(step.signal, step.wait_seconds)
+def _visible(before: Life, after: Life) -> bool:
+    """Whether a change is one that others see; what is about to start, and single bad probes, are between us."""
+    return (
+        before.state is not after.state
+        or (before.occupied and not after.occupied)
+        or before.run != after.run
+        or before.error != after.error
+        or before.retry_at != after.retry_at
+    )
+
+
+def _process_fields(attached: Attached | None) -> dict[str, Any]:
+    if attached is None:
+        return {"pid": 0, "port": 0, "pids": (), "api_key": None, "paths": {}, "adopted": False}
+    launch = attached.launch
+    return {
+        "pid": attached.running.pid,
+        "pids": attached.pids[:_SHOWN_PIDS],
+        "port": launch.port,
+        "host": launch.host,
+        "served_name": launch.model_field,
+        "api_key": launch.api_key,
+        "paths": launch.paths,
+        "adopted": attached.running.child is None,
+    }

@@ -51,6 +51,16 @@ def enter(cgroup: Path, pid: int) -> None:
         (cgroup / "cgroup.procs").write_text(str(pid))
 
 
+def pids(cgroup: Path | None) -> frozenset[int]:
+    """Who is in it; nobody when there is none."""
+    if cgroup is None:
+        return frozenset()
+    try:
+        return frozenset(int(line) for line in (cgroup / "cgroup.procs").read_text().split())
+    except OSError:
+        return frozenset()
+
+
 def kill(cgroup: Path) -> None:
     """SIGKILL everything in it at once, forks under way included (since Linux 5.14)."""
     with contextlib.suppress(OSError):

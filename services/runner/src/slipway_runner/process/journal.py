@@ -2,6 +2,7 @@
 `write` returns.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -33,12 +34,30 @@ class Unreadable:
     why: str
 
 
+class JournalInUse(Exception):
+    """Another runner has the journal open; two would take each other's backends for orphans."""
+
+
 class Journal:
-    """The entries in `folder`, which is made if it is not there. They may hold keys: only the owner can read them."""
+    """The entries in `folder`, which is made if it is not there. They may hold keys: only the owner can read them.
+
+    Raises:
+        JournalInUse: another process has it open.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
+        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise JournalInUse(f"another runner uses {folder}; give each its own --state-dir") from error
+
+    def close(self) -> None:
+        """Let it be opened again. The kernel does the same when this process ends."""
+        os.close(self._lock)
 
     def write(self, name: str, body: Mapping[str, Any]) -> None:
         """Replace the entry. After a crash at any point there is either the old one or the new one.
@@ -61,6 +80,11 @@ class Journal:
         with suppress(FileNotFoundError):
             (self._folder / (name + _SUFFIX)).unlink()
             self._sync_folder()
+
+    def set_aside(self, name: str) -> None:
+        """Rename an entry that cannot be used, so that it is kept and not read again."""
+        path = self._folder / (name + _SUFFIX)
+        path.replace(path.with_suffix(".unusable"))
 
     def read_all(self) -> Iterator[Entry | Unreadable]:
         """Every entry, in the order of their names."""

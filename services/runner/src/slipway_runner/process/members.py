@@ -5,14 +5,13 @@ those that leave it (`setsid`, double fork) keep the environment they were born 
 a cgroup could be made it holds them all, whatever they do.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway_runner.process import proc
+from slipway_runner.process import cgroup, proc
 from slipway_runner.process.proc import ProcessId, Stat
 
-# Set in the environment of every process a runner starts: which runner, and which load.
+# Set in the environment of every process a runner starts: which runner, and which start of which model.
 RUNNER_TAG = "SLIPWAY_RUNNER_INSTANCE"
 FAMILY_TAG = "SLIPWAY_MODEL_UID"
 
@@ -45,51 +44,56 @@ class Members:
         return bool(self.in_group or self.strays)
 
 
-def find(family: Family, table: Iterable[Stat] | None = None) -> Members:
-    """Every living process of the family.
+class Census:
+    """All living processes of the host at one moment. Looking again with the same one reads known tags only once."""
 
-    Args:
-        family: whose.
-        table: all processes of the host, when the caller has just read them; read here otherwise.
-    """
-    everyone = [known for known in (proc.processes() if table is None else table) if not known.ended]
+    def __init__(self) -> None:
+        self._tags: dict[ProcessId, str] = {}
+        self.living: tuple[Stat, ...] = ()
+        self.look()
+
+    def look(self) -> None:
+        """Count again."""
+        self.living = tuple(one for one in proc.processes() if not one.ended)
+        known = self._tags
+        self._tags = {one.id: known[one.id] for one in self.living if one.id in known}
+
+    def tag(self, process: ProcessId) -> str:
+        """The tag of the family that a process was born in; empty when it has none."""
+        if process not in self._tags:
+            self._tags[process] = proc.environ(process.pid).get(FAMILY_TAG, "")
+        return self._tags[process]
+
+
+def find(family: Family, census: Census | None = None) -> Members:
+    """Every living process of the family, in a census that was just taken or in one taken now."""
+    census = census or Census()
     number_reused = _number_reused(family.leader)
-    held = _in_cgroup(family.cgroup)
+    held = cgroup.pids(family.cgroup)
     in_group: list[ProcessId] = []
     strays: list[ProcessId] = []
-    for one in everyone:
+    for one in census.living:
         if one.id.start < family.leader.start:
             continue  # older than its supposed ancestor
         if one.group == family.leader.pid and not number_reused:
             in_group.append(one.id)
-        elif _strayed(one, family, number_reused) or one.id.pid in held:
+        elif (
+            (one.session == family.leader.pid and not number_reused)
+            or one.id.pid in held
+            or census.tag(one.id) == family.tag
+        ):
             strays.append(one.id)
     return Members(in_group=tuple(in_group), strays=tuple(strays))
-
-
-def _strayed(one: Stat, family: Family, number_reused: bool) -> bool:
-    if one.session == family.leader.pid and not number_reused:
-        return True
-    return proc.environ(one.id.pid).get(FAMILY_TAG) == family.tag
 
 
 def _number_reused(leader: ProcessId) -> bool:
     """Whether the leader's number names another process now.
 
-    The kernel keeps a number back while any process has it as its group or session, so nobody of the old group is
-    left then.
+    The kernel keeps a number back while any process has it as its group or session, so nobody of the old group is left
+    then.
     """
     now = proc.stat(leader.pid)
     return now is not None and now.id != leader
-
-
-def _in_cgroup(cgroup: Path | None) -> frozenset[int]:
-    if cgroup is None:
-        return frozenset()
-    try:
-        return frozenset(int(line) for line in (cgroup / "cgroup.procs").read_text().split())
-    except OSError:
-        return frozenset()
 
 
 def tagged(instance: str) -> dict[str, list[ProcessId]]:

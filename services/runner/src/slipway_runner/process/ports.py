@@ -66,6 +66,11 @@ class Ports:
         if held is not None:
             held.close()
 
+    def close(self) -> None:
+        """Give all of them back."""
+        for port in tuple(self._held):
+            self.release(port)
+
     def _bind(self, port: int) -> socket.socket | None:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         if port and _inodes(port):
@@ -94,7 +99,7 @@ def owner(port: int, processes: Iterable[ProcessId]) -> Owner:
 
 
 def _inodes(port: int) -> set[str]:
-    """Inodes of the sockets that listen on `port`, on any address of this network namespace (proc(5), /proc/net/tcp)."""
+    """Inodes of the sockets that listen on `port`, on any address (proc(5), /proc/net/tcp)."""
     found: set[str] = set()
     for table in ("tcp", "tcp6"):
         path = PROC / "net" / table

@@ -21,6 +21,9 @@ from slipway_runner.process.proc import ProcessId
 _RESCAN_SECONDS = 0.25
 
 
+KILL = signal.SIGKILL
+
+
 @dataclass(frozen=True, slots=True)
 class Rung:
     """A signal to the group, and the seconds it then has before the next rung."""

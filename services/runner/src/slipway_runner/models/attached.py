@@ -1,0 +1,96 @@
+"""A backend process that a model has, with all that is known of it: how to ask it, what it said, how it ended."""
+
+from collections.abc import Callable
+
+import anyio
+
+from slipway_runner.backends.base import Backend, End, Launch
+from slipway_runner.models.output import Output
+from slipway_runner.models.record import ProcessExit
+from slipway_runner.models.saved import Started
+from slipway_runner.process import proc
+from slipway_runner.process.logfile import LogFile
+from slipway_runner.process.proc import ProcessId
+from slipway_runner.process.running import Running
+from slipway_runner.process.spawn import Exit
+from slipway_runner.progress.signals import Cause, InForce, Ready, Signal
+
+# Kept with a model whose process ended.
+_LAST_LINES = 50
+
+# A process that a test of the kernel's memory killer chose ends so.
+_SIGKILL = 9
+
+
+class Attached:
+    """One process from its start, or from being found, to its end.
+
+    Args:
+        running: it.
+        launch: how it is asked, and who reads what it writes.
+        started: what was written down about it.
+        log: the file that it writes to.
+        listen: is told every signal that its output gives.
+    """
+
+    def __init__(
+        self, running: Running, launch: Launch, started: Started, log: LogFile, listen: Callable[[Signal], None]
+    ) -> None:
+        self.running = running
+        self.launch = launch
+        self.started = started
+        self.log = log
+        self.members: tuple[ProcessId, ...] = (running.family.leader,)
+        self.lost_members: list[ProcessId] = []
+        self.causes: list[Cause] = []
+        self.in_force: dict[str, str] = {}
+        self.ready_hint = anyio.Event()
+        self.doubt = anyio.Event()
+        self._listen = listen
+        self._output = Output(log, launch.reader, started.log_start)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Its processes when they were last looked up; the leader first."""
+        return tuple(one.pid for one in self.members)
+
+    def hear(self, signal: Signal) -> None:
+        """Take in what it says of itself."""
+        match signal:
+            case Cause():
+                self.causes.append(signal)
+                self.doubt.set()
+            case Ready():
+                self.ready_hint.set()
+            case InForce(settings):
+                self.in_force.update(settings)
+            case _:
+                pass
+        self._listen(signal)
+
+    def read_output(self) -> bool:
+        """Read a piece of what it wrote. Returns whether there is more."""
+        for signal in self._output.read():
+            self.hear(signal)
+        return self._output.grown()
+
+    def member_ended(self, process: ProcessId) -> None:
+        """One of its processes ended, not the leader. That may be as it should be; whether it still answers will
+        tell.
+        """
+        self.lost_members.append(process)
+        self.doubt.set()
+
+    async def ended(self, backend: Backend) -> tuple[Cause, ProcessExit]:
+        """Wait for the leader's end. Returns why it ended, and how."""
+        how = await self.running.ended()
+        for signal in self._output.rest():
+            self.hear(signal)
+        last_lines = self.log.last_lines(_LAST_LINES)
+        cause = backend.explain(self._end(how), tuple(self.causes), last_lines)
+        return cause, ProcessExit(code=how.code, signal=how.signal, last_lines=last_lines)
+
+    def _end(self, how: Exit) -> End:
+        # The kernel does not say whom its memory killer chose; a SIGKILL that is not ours while it was at work is its.
+        oom_killed = how.signal == _SIGKILL and proc.oom_kills() > self.running.oom_kills
+        return End(exit_code=how.code, signal=how.signal, oom_killed=oom_killed)
