@@ -208,6 +208,7 @@ class Attempt:
 
     async def _set_back(self, setback: Setback) -> None:
         job, ledger = self._job, self._ledger
+        await ledger.advance(job, states.Lost(), only_from={State.VERIFYING})
         now = ledger.clock.now()
         done = job.current(ledger.clock.monotonic()).progress.done_bytes
         verdict = after_setback(

@@ -128,6 +128,8 @@ class Queue:
         try:
             with job.scope:
                 await attempt.run()
+        except Exception:  # a defect of ours must not take the other downloads with it
+            log.exception("a download was left behind", id=job.download.id)
         finally:
             job.end(self._clock.monotonic())
             self._tools.budget.release(job.download.id)
