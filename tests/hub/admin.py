@@ -40,7 +40,7 @@ class Admin:
         try:
             value = json.loads(request.body) if request.body else None
             return json_reply(self._answer(request.method, request.path, value))
-        except (ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # whatever it is, it came from the request
             return json_reply({"error": f"{type(error).__name__}: {error}"}, status=400)
 
     def _answer(self, method: str, path: str, value: Any) -> Any:

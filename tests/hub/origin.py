@@ -1,6 +1,7 @@
 """One HTTP/1.1 server on a loopback port: a thread per connection, keep-alive, a listener that can go away."""
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
@@ -208,10 +209,12 @@ def _read_body(reader: BufferedReader, headers: dict[str, str]) -> bytes | None:
 
 def _read_chunked(reader: BufferedReader) -> bytes | None:
     body = b""
-    while count := int(reader.readline(_LINE_BYTES).partition(b";")[0].strip() or b"0", 16):
+    while match := re.match(rb"[0-9a-fA-F]{1,7}", reader.readline(_LINE_BYTES)):
+        count = int(match[0], 16)
         body += reader.read(count)
         reader.readline(_LINE_BYTES)
+        if not count:
+            return body
         if len(body) > _BODY_BYTES:
-            return None
-    reader.readline(_LINE_BYTES)
-    return body
+            break
+    return None

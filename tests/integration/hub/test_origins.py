@@ -111,6 +111,37 @@ def test_links_expire_and_are_bound_to_their_path() -> None:
         assert fetch(link_to(hub)).status == 200
 
 
+def test_xet_tokens_and_links_run_out() -> None:
+    now = [1_000_000.0]
+    with HubEmulator(clock=lambda: now[0]) as hub:
+        repo = hub.add_repo("org/name", {"w.bin": Random(SIZE, seed=1)}, xet=True)
+        file_hash = repo.head.files["w.bin"].xet_hash
+        plan_url = f"{hub.cas_url}/v1/reconstructions/{file_hash}"
+
+        def token() -> dict[str, str]:
+            granted = fetch(f"{hub.endpoint}/api/models/org/name/xet-read-token/main").headers
+            assert granted["x-xet-cas-url"] == hub.cas_url
+            assert float(granted["x-xet-token-expiration"]) == now[0] + hub.cas.token_ttl
+            return {"Authorization": f"Bearer {granted['x-xet-access-token']}"}
+
+        held = token()
+        plan = fetch(plan_url, headers=held)
+        (fetches,) = plan.json()["fetch_info"].values()
+        link = fetches[0]["url"]
+        assert len(fetch(link).body) == SIZE + 8
+        assert fetch(link.partition("?")[0]).status == 403
+        assert fetch(plan_url).status == 401
+        assert fetch(plan_url, headers={"Authorization": f"Bearer xet_{10**12}_{'0' * 32}"}).status == 401
+        assert fetch(plan_url, headers={**held, "Range": f"bytes={SIZE}-"}).status == 416
+        hub.cas.revoke_tokens()
+        assert fetch(plan_url, headers=held).status == 401
+        held = token()
+        assert fetch(plan_url, headers=held).status == 200
+        now[0] += hub.cas.token_ttl + 1
+        assert fetch(plan_url, headers=held).status == 401
+        assert fetch(link).status == 403
+
+
 def test_quotas_count_per_bucket_and_caller(hub: HubEmulator, repo: Repo) -> None:
     hub.add_user("eve", "hf_eve")
     hub.limits.set("resolvers", quota=2, window=300)

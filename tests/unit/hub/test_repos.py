@@ -48,6 +48,16 @@ def test_revisions() -> None:
     hub.close()
 
 
+def test_an_id_is_taken_once() -> None:
+    hub = HubEmulator()
+    hub.add_repo("org/name")
+    with pytest.raises(ValueError, match="exists"):
+        hub.add_repo("org/name")
+    hub.catalogue.remove("org/name")
+    hub.add_repo("org/name")
+    hub.close()
+
+
 def test_synthetic_content_is_cheap_and_stable() -> None:
     hub = HubEmulator()
     blobs = hub.catalogue.blobs
