@@ -7,16 +7,21 @@ nested `async def`: a callable object or a partial would be taken for a synchron
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from slipway_service.fault import Fault, Reason
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+if TYPE_CHECKING:  # generic in their stubs only
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+else:
+    Context = grpc.aio.ServicerContext
+    Handler = grpc.RpcMethodHandler
+
 Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _UNARY, _CLIENT, _SERVER, _BIDI = "unary", "client_stream", "server_stream", "bidi_stream"
 

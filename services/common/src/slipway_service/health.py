@@ -19,7 +19,7 @@ _Status = health_pb2.HealthCheckResponse
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the package has no types
+class Health(health_pb2_grpc.HealthServicer):
     """Statuses by service name; the empty name is the whole server's."""
 
     def __init__(self) -> None:
@@ -67,10 +67,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the packag
                 raise Fault(Reason.DRAINING, "The server is shutting down.", retry_after=1.0)
             await change.wait()
 
-    def _status(self, service: str) -> int:
+    def _status(self, service: str) -> "_Status.ServingStatus":
         if (serving := self._serving.get(service)) is None:
-            return int(_Status.SERVICE_UNKNOWN)
-        return int(_Status.SERVING if serving else _Status.NOT_SERVING)
+            return _Status.SERVICE_UNKNOWN
+        return _Status.SERVING if serving else _Status.NOT_SERVING
 
     def _tell(self) -> None:
         change, self._change = self._change, anyio.Event()

@@ -7,7 +7,7 @@ reach grpc.aio as an ExceptionGroup and be logged as a defect.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ import structlog
 
 from slipway_service import handlers
 from slipway_service.fault import Fault, Reason
+from slipway_service.groups import unwrapped
 from slipway_service.handlers import Behaviour, Context, Handler
 from slipway_service.rpc_errors import CODES, STATUS_DETAILS_KEY, to_status
 from slipway_service.rpc_metrics import UNKNOWN_METHOD, Method, RpcMetrics, go_name
@@ -77,7 +78,7 @@ class Calls(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.CANCELLED  # the client left while something was written to it
             raise
         except Exception as raised:
-            leaf = _leaf(raised)
+            leaf = unwrapped(raised)
             if isinstance(leaf, grpc.aio.AbortError):
                 code = context.code() or code
                 raise leaf from None
@@ -115,22 +116,6 @@ def _as_fault(leaf: BaseException, raised: BaseException) -> Fault:
         return leaf
     log.error("unexpected exception", exc_info=raised)
     return Fault(Reason.INTERNAL, "internal error")
-
-
-def _leaf(raised: BaseException) -> BaseException:
-    """The exception that task groups wrapped; of several faults the first; a mixed group as it is."""
-    leaves = list(_leaves(raised))
-    if len(leaves) == 1 or all(isinstance(leaf, Fault) for leaf in leaves):
-        return leaves[0]
-    return raised
-
-
-def _leaves(raised: BaseException) -> Iterator[BaseException]:
-    if isinstance(raised, BaseExceptionGroup):
-        for inner in raised.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield raised
 
 
 def _request_id(context: Context) -> str:

@@ -56,7 +56,7 @@ def redact(text: str) -> str:
     return text
 
 
-def configure(*, format: LogFormat, level: LogLevel, stream: TextIO | None = None) -> None:
+def configure(*, style: LogFormat, level: LogLevel, stream: TextIO | None = None) -> None:
     """Set up logging for the process; again, to change it."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -83,7 +83,7 @@ def configure(*, format: LogFormat, level: LogLevel, stream: TextIO | None = Non
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(format, handler.stream)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(style, handler.stream)],
         )
     )
     root = logging.getLogger()
@@ -92,8 +92,8 @@ def configure(*, format: LogFormat, level: LogLevel, stream: TextIO | None = Non
     logging.captureWarnings(True)
 
 
-def _renderer(format: LogFormat, stream: Any) -> Processor:
-    if format is LogFormat.JSON:
+def _renderer(style: LogFormat, stream: Any) -> Processor:
+    if style is LogFormat.JSON:
         return structlog.processors.JSONRenderer()
     return structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
 

@@ -20,8 +20,8 @@ def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     """Serve reflection on these services (full names) and on itself."""
     _add_v1_to_pool()
     names = (*services, f"{_V1ALPHA}.ServerReflection", f"{_V1}.ServerReflection")
-    servicer = ReflectionServicer(names)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    servicer = ReflectionServicer(names)  # type: ignore[no-untyped-call]
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
@@ -37,7 +37,8 @@ def _add_v1_to_pool() -> None:
     file.package = _V1
     for message in file.message_type:
         for field in message.field:
-            field.type_name = field.type_name.replace(f".{_V1ALPHA}.", f".{_V1}.")
+            if field.type_name:
+                field.type_name = field.type_name.replace(f".{_V1ALPHA}.", f".{_V1}.")
     for service in file.service:
         for method in service.method:
             method.input_type = method.input_type.replace(f".{_V1ALPHA}.", f".{_V1}.")
