@@ -18,6 +18,7 @@ _UNITY = Path(__file__).with_name("llama_server.cmake")
 
 LINKED = "linked"  # the digest of an installation that is a link to the llama-server on PATH
 PROBE_TIMEOUT_S = 20.0  # a CUDA build loads its libraries first, which takes seconds from a cold disk
+COMPILER_BYTES = 3 << 29  # g++ peaks at 1.0 GiB on the largest unity file; half as much again for the rest of the host
 UPSTREAM_COMMIT = "0c1e57098"  # of the llama.cpp in this sdist, which carries no .git to ask
 
 # -O1, unity, and no repacked kernels: 2 minutes on 2 cores, where a plain release build takes 6. The server is for
@@ -119,15 +120,21 @@ def _compile(server: Path, scratch: Path, steps: Steps) -> None:
     (sdist,) = scratch.glob("llama_cpp_python-*.tar.gz")
     steps.run("tar", "-xzf", sdist, "-C", scratch)
     source, build = scratch / sdist.name.removesuffix(".tar.gz") / "vendor" / "llama.cpp", scratch / "build"
-    cmake, ninja, cores = python.with_name("cmake"), python.with_name("ninja"), _cores()
-    steps.note(f"compiling with {cores} cores: about 2 minutes with 2")
+    cmake, ninja = python.with_name("cmake"), python.with_name("ninja")
+    parallel = jobs(_cores(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    steps.note(f"compiling, {parallel} files at a time: about 2 minutes with 2 cores")
     steps.run(
         *(cmake, "-S", source, "-B", build, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
         *(f"-D{option}" for option in _OPTIONS),
     )
-    steps.run(ninja, "-C", build, "-j", str(cores), "llama-server")
+    steps.run(ninja, "-C", build, "-j", str(parallel), "llama-server")
     shutil.copy2(build / "bin" / "llama-server", server)
     shutil.rmtree(scratch)
+
+
+def jobs(cores: int, memory_bytes: int) -> int:
+    """Return how many files to compile at a time."""
+    return max(1, min(cores, memory_bytes // COMPILER_BYTES))
 
 
 def _cores() -> int:

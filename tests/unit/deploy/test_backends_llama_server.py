@@ -7,7 +7,7 @@ import pytest
 
 from deploy.backends import install as cli
 from deploy.backends import llama_server
-from deploy.backends.llama_server import NO_COMPILER, LlamaServer, on_path, version_of
+from deploy.backends.llama_server import NO_COMPILER, LlamaServer, jobs, on_path, version_of
 from deploy.backends.store import InstallError, Slot
 from tests.unit.deploy.fakes import WORKING, never, script
 
@@ -77,3 +77,8 @@ def test_a_link_is_good_until_its_target_goes_or_a_build_is_asked_for(tmp_path: 
     assert cli.installed(LlamaServer(search_path=str(good.parent), ours=root, compile_it=True), slot) is None
     good.unlink()
     assert cli.installed(recipe, slot) is None
+
+
+@pytest.mark.parametrize(("cores", "gib", "expected"), [(2, 24, 2), (16, 8, 5), (4, 1, 1)])
+def test_compiling_does_not_ask_for_more_memory_than_there_is(cores: int, gib: int, expected: int) -> None:
+    assert jobs(cores, gib << 30) == expected
