@@ -123,9 +123,9 @@ class LlamaServer:
 
     name = NAME
 
-    # Told to leave it is gone in some ms, a second if it streams. A request that is not streamed holds it until the
-    # client goes; a second SIGTERM ends it at once. While it loads, the first does.
-    stop_ladder = (StopStep(SIGTERM, 5.0), StopStep(SIGTERM, 5.0), StopStep(SIGKILL, 20.0))
+    # Told to leave it is gone in some ms, in a second if it streams. SIGTERM alone would leave it waiting for the word
+    # on its standard input; a second SIGTERM ends it at once, and so it does a request whose client stays.
+    stop_ladder = (StopStep(SIGTERM, 3.0), StopStep(SIGTERM, 5.0), StopStep(SIGKILL, 20.0))
 
     start_limits = StartLimits(stall_seconds=120.0, floor_seconds=120.0)
 

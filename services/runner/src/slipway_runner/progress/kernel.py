@@ -50,8 +50,8 @@ class FileWatch:
     def __init__(self, files: Sequence[Path], proc: Path = Path("/proc")) -> None:
         self._proc = proc
         self._names = [path.name for path in files]
-        self._files = [_look_at(path) for path in files]
-        self._by_path = {file.path: file for file in self._files}
+        self._by_path = {str(real): _File(str(real), real.stat().st_size) for real in map(Path.resolve, files)}
+        self._files = [self._by_path[str(path.resolve())] for path in files]  # equal files share their blob
         self._total = sum(file.size for file in self._files)
         self._current = ""
 
@@ -106,8 +106,3 @@ def _mappings(smaps: Iterable[str]) -> Iterator[tuple[str, int]]:
             path = found[1]
         elif line.startswith("Rss:") and path:
             yield path, int(line.split()[1]) * 1024
-
-
-def _look_at(path: Path) -> _File:
-    real = path.resolve()
-    return _File(path=str(real), size=real.stat().st_size)

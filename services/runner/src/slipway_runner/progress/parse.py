@@ -11,6 +11,9 @@ from dataclasses import dataclass
 MAX_LINE = 64 * 1024
 """Characters of a line that are kept; what a reader looks for stands far before that."""
 
+MAX_BAR = 700
+"""Characters that a bar takes at most; on a wide terminal it is as wide as that."""
+
 # ECMA-48: CSI sequences (colours, cursor), OSC sequences (window title) ended by BEL or ST, and short escapes.
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[ -/]?[0-Z\\^_a-~])")
 _ESCAPE_BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]{0,256}\x1b?|[ -/])?\Z")
@@ -18,7 +21,7 @@ _ESCAPE_MAX = 260
 
 # tqdm writes a whole bar, "desc:  25%|##   | 1/4 [00:01<00:03,  1.2s/it]", and no end of line until it is complete:
 # the bracket is the end, or each bar would be seen only when the next one comes.
-_BAR_END = re.compile(r"\d%[^\r\n]*? \S+/\S+ \[[^\]\r\n]*\]")
+_BAR_END = re.compile(r"\d%[^\r\n]{0,500}? \d\S{0,20}/\S{1,20} \[[^\]\r\n]{0,100}\]")
 _LINE_END = re.compile(r"[\r\n]")
 
 # The two forms seen: tqdm's own, and vLLM's and SGLang's "desc:  22% Completed | 2/9 [". The bracket is missing where
@@ -93,7 +96,7 @@ class Bar:
 
 def parse_bar(line: str) -> Bar | None:
     """Return the progress bar that a line ends in, or None."""
-    found = _BAR.search(line)
+    found = _BAR.search(line[-MAX_BAR:]) if "%" in line else None
     if found is None:
         return None
     done, total = int(found["done"]), int(found["total"])

@@ -72,7 +72,7 @@ def read_shard_map(files: Sequence[Path]) -> ShardMap | None:
     """Read the headers of safetensors files (blocking, some KiB each); None if one is no such file."""
     try:
         tensors = [tensor for shard, path in enumerate(files) for tensor in _header(path, shard)]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return ShardMap([path.name for path in files], tensors) if tensors else None
 
