@@ -17,12 +17,12 @@ from slipway_service.metrics import WatchMetrics
 from slipway_service.state_dir import StartError
 from slipway_service.weights.cache_paths import cache_roots
 
-from slipway_runner.backends.base import Found, NotUsable
 from slipway_runner.backends.base import Host as BackendHost
 from slipway_runner.backends.host import run_program
 from slipway_runner.backends.select import SHIPPED, find_all
 from slipway_runner.config import RunnerSettings
 from slipway_runner.devices.inventory import Devices
+from slipway_runner.gateway.keeper import open_gateway
 from slipway_runner.models.fleet import open_fleet
 from slipway_runner.models.means import Numbers
 from slipway_runner.models.plan import Backends
@@ -57,14 +57,15 @@ async def runner(
     broadcast = Broadcast(events, metrics=WatchMetrics(host.registry, log="models"))
     host.on_drain(broadcast.drain)
 
-    def gateway() -> str:
-        return ""
-
     def observe(model_id: str, model: Model | None) -> None:
+        gateway.update(model_id, model)
         if model is None:
             host.health.remove(to_proto.MODEL_PREFIX + model_id)
         else:
             host.health.set(to_proto.MODEL_PREFIX + model_id, model.state is State.LOADED)
+
+    def endpoint() -> str:
+        return gateway.endpoint
 
     async with AsyncExitStack() as stack:
         stack.callback(devices.close)
@@ -72,26 +73,33 @@ async def runner(
             registry = await stack.enter_async_context(Registry.connect(settings.registry))
         except ValueError as error:
             raise StartError(f"--registry: {error}") from None
+        gateway = await stack.enter_async_context(
+            open_gateway(
+                settings.state_dir, settings.gateway_listen, advertise=settings.advertise, keep=settings.keep_models
+            )
+        )
+        host.state.announce({"gateway": gateway.address})
         fleet = await stack.enter_async_context(
             open_fleet(
                 state_dir=settings.state_dir,
                 backends=found,
-                sink=ModelLog(events, endpoint=gateway, observe=observe),
+                sink=ModelLog(events, endpoint=endpoint, observe=observe),
                 devices=lambda: devices.look().all,
                 numbers=Numbers(loads_at_once=settings.loads_at_once, drain=settings.drain_timeout),
                 snapshots=RegistrySnapshots(registry, roots.hub),
                 paths=LocalPaths(settings.model_roots),
+                drain=gateway.drain,
                 trust_remote_code=settings.trust_remote_code,
             )
         )
-        ModelService(fleet, broadcast, endpoint=gateway, logs=LogReader(fleet)).offer(host)
+        ModelService(fleet, broadcast, endpoint=endpoint, logs=LogReader(fleet)).offer(host)
         RunnerService(
             fleet,
             broadcast,
             devices=devices,
             backends=found,
             registry=registry,
-            gateway=gateway,
+            gateway=endpoint,
             hub=roots.hub,
         ).offer(host)
         try:
@@ -109,11 +117,9 @@ def _find_backends(settings: RunnerSettings, devices: Devices, environment: Mapp
         installed=settings.backends_dir,
         devices=devices.look().all,
     )
-    found = find_all(SHIPPED, search)
-    usable = {one.name: (one, it) for one in SHIPPED if isinstance(it := found[one.name], Found)}
-    unusable = {name: it for name, it in found.items() if isinstance(it, NotUsable)}
-    for name, (_, it) in usable.items():
+    backends = Backends(adapters=SHIPPED, found=find_all(SHIPPED, search))
+    for name, (_, it) in backends.usable.items():
         log.info("backend", name=name, version=it.version, builds=sorted(it.kinds))
-    for name, gone in unusable.items():
+    for name, gone in backends.unusable.items():
         log.info("backend not usable", name=name, why=gone.why)
-    return Backends(usable=usable, unusable=unusable)
+    return backends
