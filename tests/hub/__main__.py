@@ -38,6 +38,13 @@ def announce(emulator: HubEmulator, address_file: Path | None) -> None:
     print(line, flush=True)
 
 
+def end_with_input(ended: threading.Event) -> None:
+    """Read standard input to its end, which is that of the process that holds the other end of the pipe."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    ended.set()
+
+
 def main() -> None:
     arguments = parse_arguments()
     ended = threading.Event()
@@ -57,10 +64,8 @@ def main() -> None:
     with emulator:
         announce(emulator, arguments.address_file)
         if arguments.until_eof:
-            while os.read(sys.stdin.fileno(), 4096):
-                pass
-        else:
-            ended.wait()
+            threading.Thread(target=end_with_input, args=(ended,), daemon=True).start()
+        ended.wait()
 
 
 if __name__ == "__main__":

@@ -111,10 +111,10 @@ class Wire:
             exchange.sent += count
 
     def _endure(self, mishap: Stall | Cut) -> None:
-        self._cork(False)
         if isinstance(mishap, Stall):
             self._wait(mishap.seconds)
             return
+        self._cork(False)
         if mishap.reset:
             self._wait_until_delivered()
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -122,6 +122,7 @@ class Wire:
 
     def _wait(self, seconds: float | None) -> None:
         """Do nothing for a while, unless the client leaves or the server stops (it shuts the socket down)."""
+        self._cork(False)  # what was sent so far is to arrive before the silence
         poll = select.poll()
         poll.register(self._connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
         if poll.poll(None if seconds is None else seconds * 1000):

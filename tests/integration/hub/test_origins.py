@@ -4,6 +4,7 @@ import concurrent.futures
 import hashlib
 import http.client
 import json
+import signal
 import socket
 import ssl
 import subprocess
@@ -235,6 +236,16 @@ def test_https_with_an_authority_of_ones_own() -> None:
         assert redirect.headers["location"].startswith("https://127.0.0.1:")
         data = fetch(redirect.headers["location"], tls=client)
         assert hashlib.sha256(data.body).hexdigest() == repo.head.files["w.bin"].etag
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_program_ends_on_a_signal(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tests.hub", "--until-eof", "--throttle", "cdn=1e6"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"{")
+        process.send_signal(number)
+        assert process.wait(10) == 0
 
 
 def test_the_program_serves_a_directory(tmp_path: Path) -> None:
