@@ -53,7 +53,7 @@ class _Group:
     @property
     def whole_name(self) -> str:
         part = next(iter(self.parts))
-        count = f"-of-{part.count}" if part.count > 1 else ""
+        count = f"-of-{part.count}" if part.count else ""
         return _joined(self.folder, self.stem + count)
 
 

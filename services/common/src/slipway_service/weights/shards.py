@@ -15,13 +15,13 @@ _NUMBERED = re.compile(r"[-_](?P<no>\d{5,6})-of-(?P<count>\d{5,6})")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part's number, from 1, and how many there are."""
+    """A part's number, from 1, and how many there are; a count of 0 is a whole file, which is not one of one."""
 
     number: int
     count: int
 
 
-WHOLE = Part(1, 1)
+WHOLE = Part(1, 0)
 
 
 def split_name(stem: str) -> tuple[str, Part]:

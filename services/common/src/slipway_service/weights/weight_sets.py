@@ -105,7 +105,7 @@ def _place(file: RepoFile, kind: WeightFormat, stem: str) -> tuple[_Key, str, Pa
         # Graph and external data belong to one set, and so do encoder and decoder.
         return _Key(kind, file.path.folder, _onnx_qualifier(stem)), file.path.name, WHOLE
     if match := _LLAMA_SHARD.fullmatch(stem):
-        return _Key(kind, file.path.folder, "consolidated"), "consolidated", Part(int(match["no"]) + 1, 1)
+        return _Key(kind, file.path.folder, "consolidated"), "consolidated", Part(int(match["no"]) + 1, 0)
     base, part = split_name(stem)
     return _Key(kind, file.path.folder, _qualifier(base, _USUAL[kind])), f"{base}-of-{part.count}", part
 
