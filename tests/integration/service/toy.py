@@ -1,3 +1,4 @@
+# ruff: noqa: N802 - RPC methods have the names of the contract
 """A small service on the real contract, for tests of what carries every service.
 
 As a program: `python -m tests.integration.service.toy serve --state-dir DIR`. Its models change by calls: LoadModel
@@ -25,7 +26,7 @@ from slipway_service.lifecycle import Host
 from slipway_service.metrics import WatchMetrics
 from slipway_service.values import Duration, Listen, ListenAddress
 from slipway_service.watch_rpc import add_stream, add_watch
-from slipway_service.watcher import Pace
+from slipway_service.watcher import DEFAULT_PACE, Pace
 from slipway_service.wire import cursor_message, event_field
 
 SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
@@ -52,6 +53,7 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
         self.log = log
         self.release = anyio.Event()
         self.waiting = anyio.Event()
+        self.stalled = anyio.Event()
 
     async def LoadModel(
         self, request: model_service_pb2.LoadModelRequest, _context: Context
@@ -89,14 +91,18 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
 
     async def read_model_logs(self, _request: model_service_pb2.ReadModelLogsRequest, context: Context) -> None:
         """Endless text; registered by hand, as every stream."""
-        while True:
-            await context.write(model_service_pb2.ReadModelLogsResponse(text="x" * 10_000))
+        try:
+            while True:
+                await context.write(model_service_pb2.ReadModelLogsResponse(text="x" * 10_000))
+        except Fault:
+            self.stalled.set()
+            raise
 
 
 @asynccontextmanager
-async def open_toy(host: Host, *, pace: Pace = Pace(), log: EventLog | None = None) -> AsyncIterator[Toy]:
+async def open_toy(host: Host, *, pace: Pace = DEFAULT_PACE, log: EventLog | None = None) -> AsyncIterator[Toy]:
     """The toy as a service."""
-    toy = Toy(log or EventLog(uuid4().hex))
+    toy = Toy(log or EventLog(uuid4().hex))  # type: ignore[abstract] # the base answers for what is not built
     broadcast = Broadcast(toy.log, pace=pace, metrics=WatchMetrics(host.registry, log="models"))
     host.offer(SERVICE, model_service_pb2_grpc.add_ModelServiceServicer_to_server, toy)
     add_watch(host.server, SERVICE, "WatchModels", broadcast, collection="models")

@@ -12,7 +12,7 @@ import anyio
 from slipway_service.eventlog import EventLog
 from slipway_service.fault import Fault, Reason
 from slipway_service.metrics import WatchMetrics
-from slipway_service.watcher import Batch, Pace, Watch, Watcher
+from slipway_service.watcher import DEFAULT_PACE, Batch, Pace, Watch, Watcher
 
 RETRY_AFTER_DRAIN = 1.0
 """Seconds after which a client of a draining server tries again: about what a restart takes."""
@@ -56,7 +56,7 @@ class Broadcast:
         self,
         log: EventLog,
         *,
-        pace: Pace = Pace(),  # noqa: B008 - immutable
+        pace: Pace = DEFAULT_PACE,
         metrics: WatchMetrics | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:

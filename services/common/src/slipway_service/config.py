@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from slipway_service.logs import LogFormat, LogLevel
+from slipway_service.streaming import STALL_LIMIT
 from slipway_service.values import Duration, Listen, ListenAddress
 
 PROGRAMS = ("SLIPWAY_REGISTRY_", "SLIPWAY_RUNNER_")
@@ -98,6 +99,9 @@ class ServiceSettings(Settings):
     )
     drain_grace: Duration = Field(
         default=10.0, ge=0, description="On shutdown, how long calls in progress may take to end. Watches end at once."
+    )
+    stall_limit: Duration = Field(
+        default=STALL_LIMIT, gt=0, description="How long a stream waits for a client that reads nothing, then ends."
     )
     log_format: LogFormat = Field(default=LogFormat.CONSOLE, description="How log lines look on standard error.")
     log_level: LogLevel = Field(default=LogLevel.INFO, description="From which level on lines are logged.")

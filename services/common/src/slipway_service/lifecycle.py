@@ -9,12 +9,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import grpc
 import structlog
 from anyio.abc import TaskStatus
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
@@ -66,10 +67,12 @@ class Host:
     state: StateDir
     stop: Stop
     _rpc_metrics: RpcMetrics
-    _services: list[Any] = field(default_factory=list)
+    _services: list[ServiceDescriptor] = field(default_factory=list)
     _drains: list[Callable[[], None]] = field(default_factory=list)
 
-    def offer(self, service: Any, add: Callable[[Servicer, grpc.aio.Server], None], servicer: Servicer) -> None:
+    def offer(
+        self, service: ServiceDescriptor, add: Callable[[Servicer, grpc.aio.Server], None], servicer: Servicer
+    ) -> None:
         """Serve a service, and show it in reflection, health and metrics.
 
         Args:
@@ -177,7 +180,7 @@ async def _bound(
     settings: ServiceSettings, state: StateDir, registry: CollectorRegistry, stop: Stop
 ) -> AsyncIterator[Host]:
     rpc_metrics = RpcMetrics(registry)
-    server = new_server(rpc_metrics)
+    server = new_server(rpc_metrics, stall_limit=settings.stall_limit)
     host = Host(
         settings=settings,
         server=server,

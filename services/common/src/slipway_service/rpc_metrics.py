@@ -5,9 +5,9 @@ Source: github.com/grpc-ecosystem/go-grpc-middleware, providers/prometheus/serve
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -94,7 +94,7 @@ class RpcMetrics:
             self._seconds.labels(*labels).observe(seconds)
 
 
-def methods_of(services: Iterable[Any]) -> list[Method]:
+def methods_of(services: Iterable[ServiceDescriptor]) -> list[Method]:
     """The methods of these protobuf service descriptors."""
     kinds = {(False, False): "unary", (True, False): "client_stream", (False, True): "server_stream"}
     return [

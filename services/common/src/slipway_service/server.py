@@ -1,21 +1,25 @@
 """gRPC servers with the options that experience asks for, and listeners that say why they cannot listen."""
 
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import grpc
 import structlog
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2_grpc
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, MetricsHandler
 
 from slipway_service import health
 from slipway_service.interceptors import Calls
 from slipway_service.reflection import add_reflection
 from slipway_service.rpc_metrics import RpcMetrics
 from slipway_service.state_dir import StartError
+from slipway_service.streaming import STALL_LIMIT
 from slipway_service.values import ListenAddress
 
 OPTIONS: tuple[tuple[str, int], ...] = (
@@ -35,15 +39,18 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 """The receive limit stays gRPC's 4 MiB: lists are paged and batches bounded, so that no message comes near it."""
 
+_METRICS_POLL = 0.1
+"""Seconds until the metrics listener notices that it is to end."""
+
 _UNIX_PATH_LIMIT = 107
 """Bytes in the path of a Unix socket (unix(7): sun_path holds 108 with its NUL)."""
 
 log = structlog.stdlib.get_logger("slipway.server")
 
 
-def new_server(metrics: RpcMetrics) -> grpc.aio.Server:
+def new_server(metrics: RpcMetrics, *, stall_limit: float = STALL_LIMIT) -> grpc.aio.Server:
     """A server with our options and interceptor, not yet bound."""
-    return grpc.aio.server(interceptors=[Calls(metrics)], options=OPTIONS)
+    return grpc.aio.server(interceptors=[Calls(metrics, stall_limit=stall_limit)], options=OPTIONS)
 
 
 def bind(server: grpc.aio.Server, address: ListenAddress) -> ListenAddress:
@@ -66,10 +73,14 @@ def metrics_listener(address: ListenAddress, registry: CollectorRegistry) -> Ite
     Raises:
         StartError: something else listens there.
     """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listening = type("MetricsServer", (ThreadingHTTPServer,), {"address_family": family})
     try:
-        listener, thread = start_http_server(address.port, address.host, registry)
+        listener = listening((address.host, address.port), MetricsHandler.factory(registry))
     except OSError as error:
         raise _cannot_listen(address, error.strerror or str(error)) from None
+    thread = Thread(target=listener.serve_forever, args=(_METRICS_POLL,), name="metrics")
+    thread.start()
     try:
         yield ListenAddress(address.host, listener.server_port)
     finally:
@@ -79,13 +90,13 @@ def metrics_listener(address: ListenAddress, registry: CollectorRegistry) -> Ite
 
 
 @asynccontextmanager
-async def admin_server(socket: Path, statuses: health.Health, services: Sequence[str]) -> AsyncIterator[None]:
+async def admin_server(path: Path, statuses: health.Health, services: Sequence[str]) -> AsyncIterator[None]:
     """Serve channelz, health and reflection on a Unix socket that only this user may open.
 
     Channelz shows every peer and connection, so it is never on the public port.
     """
-    if len(os.fsencode(socket)) > _UNIX_PATH_LIMIT:
-        log.warning("no admin socket: its path is too long", path=str(socket), limit=_UNIX_PATH_LIMIT)
+    if len(os.fsencode(path)) > _UNIX_PATH_LIMIT:
+        log.warning("no admin socket: its path is too long", path=str(path), limit=_UNIX_PATH_LIMIT)
         yield
         return
     server = new_server(RpcMetrics(CollectorRegistry()))
@@ -94,7 +105,7 @@ async def admin_server(socket: Path, statuses: health.Health, services: Sequence
     add_reflection(server, [*services, "grpc.channelz.v1.Channelz", health.SERVICE.full_name])
     before = os.umask(0o177)
     try:
-        server.add_insecure_port(f"unix://{socket}")
+        server.add_insecure_port(f"unix://{path}")
     finally:
         os.umask(before)
     await server.start()

@@ -34,6 +34,9 @@ class Pace:
     batch_size: int = 512 * 1024
 
 
+DEFAULT_PACE = Pace()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
     """What a subscriber asks for.
@@ -70,7 +73,7 @@ class Watcher:
         watch: Watch,
         *,
         now: float,
-        pace: Pace = Pace(),
+        pace: Pace = DEFAULT_PACE,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._log = log
