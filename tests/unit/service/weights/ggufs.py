@@ -1,5 +1,6 @@
 """GGUF files made on the spot with the reference implementation."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,14 @@ import numpy as np
 
 
 def write_gguf(
-    path: Path, *, architecture: str = "llama", f16: bool = False, vocabulary: int = 300, **values: Any
+    path: Path,
+    *,
+    architecture: str = "llama",
+    f16: bool = False,
+    vocabulary: int = 300,
+    values: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A small model; `values` are metadata of the architecture (`block_count=2`) by their keys."""
+    """A small model; `values` are more metadata of its architecture (`pooling_type`)."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if f16 else gguf.LlamaFileType.ALL_F32)
@@ -19,8 +25,8 @@ def write_gguf(
     writer.add_block_count(2)
     writer.add_head_count(4)
     writer.add_head_count_kv(2)
-    for key, value in values.items():
-        name = f"{architecture}.{key.replace('__', '.')}"
+    for key, value in (values or {}).items():
+        name = f"{architecture}.{key}"
         if isinstance(value, bool):
             writer.add_bool(name, value)
         elif isinstance(value, list):

@@ -97,8 +97,8 @@ def test_what_a_header_says(tiny: bytes) -> None:
 
 
 def test_heads_of_each_layer_and_explicit_lengths(tmp_path: Path) -> None:
-    values = {"attention__key_length": 128, "attention__value_length": 64}
-    header = parse(write_gguf(tmp_path / "a.gguf", **values).read_bytes())
+    values = {"attention.key_length": 128, "attention.value_length": 64}
+    header = parse(write_gguf(tmp_path / "a.gguf", values=values).read_bytes())
     assert facts_of_gguf(header).cache == CacheShape(kv_heads=(2, 2), key_length=128, value_length=64)
 
 
@@ -116,14 +116,14 @@ def test_layers_without_attention_have_no_cache() -> None:
 
 
 def test_latent_attention(tmp_path: Path) -> None:
-    values = {"attention__key_length": 576, "attention__value_length": 512, "attention__key_length_mla": 192}
-    header = parse(write_gguf(tmp_path / "a.gguf", architecture="deepseek2", **values).read_bytes())
+    values = {"attention.key_length": 576, "attention.value_length": 512, "attention.key_length_mla": 192}
+    header = parse(write_gguf(tmp_path / "a.gguf", architecture="deepseek2", values=values).read_bytes())
     assert facts_of_gguf(header).cache == CacheShape(kv_heads=(2, 2), key_length=576, value_length=0)
 
 
 def test_an_encoder_has_no_cache_and_a_pooling(tmp_path: Path) -> None:
-    values = {"attention__causal": False, "pooling_type": 1}
-    header = parse(write_gguf(tmp_path / "a.gguf", architecture="bert", **values).read_bytes())
+    values = {"attention.causal": False, "pooling_type": 1}
+    header = parse(write_gguf(tmp_path / "a.gguf", architecture="bert", values=values).read_bytes())
     facts = facts_of_gguf(header)
     assert facts.pooling == "MEAN"
     assert facts.cache is not None

@@ -1,7 +1,7 @@
 """What a selection comes to."""
 
 import pytest
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 from hypothesis import given
 from hypothesis import strategies as st
 from slipway_service.fault import Fault, Reason
