@@ -125,7 +125,7 @@ def found(name: str = "fake") -> Found:
 
 
 def backends_of(*all_of_them: Backend) -> Backends:
-    return Backends(usable={one.name: (one, found(one.name)) for one in all_of_them}, unusable={})
+    return Backends(adapters=all_of_them, found={one.name: found(one.name) for one in all_of_them})
 
 
 def cpu(free: int = 1 << 40) -> tuple[Device, ...]:

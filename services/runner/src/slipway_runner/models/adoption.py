@@ -61,10 +61,10 @@ async def _look(saved: Saved, means: Means) -> _Found:
     if became in {Fate.GONE, Fate.REBOOTED}:
         return _Found(saved=saved, fate=became, launch=None)
     try:
-        backend, _ = means.backends.usable[saved.plan.backend]
+        backend = means.backends.adapter(saved.plan.backend)
         launch = await anyio.to_thread.run_sync(backend.launch, saved.started.plan)
     except KeyError:
-        refusal = Fault(Reason.BACKEND_UNAVAILABLE, f"{saved.plan.backend} is not usable any more on this host")
+        refusal = Fault(Reason.BACKEND_UNAVAILABLE, f"this runner does not know {saved.plan.backend} any more")
         return _Found(saved=saved, fate=became, launch=None, refusal=refusal)
     except Fault as fault:
         return _Found(saved=saved, fate=became, launch=None, refusal=fault)

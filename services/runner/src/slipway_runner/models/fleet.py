@@ -1,20 +1,23 @@
 """All models of a runner: loading, joining, stopping, finding again."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
 from slipway_service.fault import Fault, Reason
+from slipway_service.weights.model_facts import ModelFacts
 
 from slipway_runner.backends.base import Task
 from slipway_runner.devices.device import Device
+from slipway_runner.devices.reserve import Reservations
 from slipway_runner.models import states
 from slipway_runner.models.active import ActiveModels
 from slipway_runner.models.adoption import take_over
 from slipway_runner.models.ask import Asker
+from slipway_runner.models.facts import read_facts
 from slipway_runner.models.means import (
     DEFAULT_NUMBERS,
     Drain,
@@ -26,11 +29,11 @@ from slipway_runner.models.means import (
     no_drain,
     read_instance,
 )
-from slipway_runner.models.plan import Backends, Plan, make_plan
+from slipway_runner.models.plan import Backends, Plan, Surroundings, make_plan
 from slipway_runner.models.record import Activation, Model
 from slipway_runner.models.saved import Saved, Scribe
 from slipway_runner.models.scan import MemberScan
-from slipway_runner.models.snapshots import Description, LocalPaths, NoRegistry, Snapshots
+from slipway_runner.models.snapshots import LocalPaths, NoRegistry, Snapshots
 from slipway_runner.models.spec import PathSource, Spec, difference
 from slipway_runner.models.states import State
 from slipway_runner.models.supervisor import Supervisor
@@ -57,12 +60,10 @@ class Fleet:
 
     Args:
         means: what the supervisors work with; see `open_fleet`.
-        devices: what the host has now; blocking, milliseconds.
     """
 
-    def __init__(self, means: Means, devices: Callable[[], tuple[Device, ...]]) -> None:
+    def __init__(self, means: Means) -> None:
         self._means = means
-        self._devices = devices
         self._supervisors: dict[str, Supervisor] = {}
         self._draining = False
 
@@ -81,7 +82,7 @@ class Fleet:
         return [self._supervisors[model_id].model for model_id in sorted(self._supervisors)]
 
     def log(self, model_id: str) -> LogFile:
-        """What the model's backend writes. Raises Fault: MODEL_NOT_FOUND."""
+        """What the model's backend writes, of all its starts. Raises Fault: MODEL_NOT_FOUND."""
         return self.supervisor(model_id).log
 
     # Loading.
@@ -109,36 +110,43 @@ class Fleet:
         if self._draining:
             raise Fault(Reason.DRAINING, "the runner is shutting down", retry_after=_UNLOADING_RETRY_SECONDS)
         self._refuse_while_unloading(model_id)
-        plan = await self._plan(spec)
+        devices = await anyio.to_thread.run_sync(self._means.devices)
+        plan = await self._plan(spec, devices)
         # From here to the end nothing is awaited: two loads of one id cannot both find it free.
         existing = self._supervisors.get(model_id)
-        if existing is None:
-            return self._begin(self._record(model_id, plan, activation), plan, validate_only=validate_only)
-        self._refuse_while_unloading(model_id)
-        if existing.life.state is State.ERROR:
+        if existing is None or existing.life.state is State.ERROR:
             model = self._record(model_id, plan, activation)
-            if not validate_only:
-                existing.renew(model, plan)
-            return Loaded(model=model if validate_only else existing.model, existing=False)
+            if validate_only:
+                return Loaded(model=replace(model, uid=""), existing=False)
+            self._means.reservations.reserve(model.uid, plan.needed, devices)
+            begun = self._renew(existing, model, plan) if existing else self._begin(model, plan)
+            return Loaded(model=begun, existing=False)
+        self._refuse_while_unloading(model_id)
         if differs := difference(existing.plan.identity, plan.identity):
             raise Fault(Reason.MODEL_ID_TAKEN, f"{model_id} runs with another spec: {differs}; choose another id")
         if not validate_only:
             existing.apply(states.Load())
         return Loaded(model=existing.model, existing=True)
 
-    async def _plan(self, spec: Spec) -> Plan:
-        description = await self._describe(spec)
-        devices = await anyio.to_thread.run_sync(self._devices)
-        if isinstance(spec.source, PathSource) and not spec.file and not spec.source.path.is_dir():
-            plan = make_plan(replace(spec, file=spec.source.path.name), description, self._means.backends, devices)
-            return replace(plan, spec=replace(plan.spec, file="", variant=plan.variant))
-        return make_plan(spec, description, self._means.backends, devices)
-
-    async def _describe(self, spec: Spec) -> Description:
+    async def _plan(self, spec: Spec, devices: tuple[Device, ...]) -> Plan:
+        around = Surroundings(
+            backends=self._means.backends,
+            devices=devices,
+            free={device.uuid: self._means.reservations.available(device) for device in devices},
+            trust_remote_code=self._means.trust_remote_code,
+        )
         if isinstance(spec.source, PathSource):
-            description, _ = await anyio.to_thread.run_sync(self._means.paths.describe, spec.source)
-            return description
-        return await self._means.snapshots.describe(spec.source)
+            return await anyio.to_thread.run_sync(self._plan_path, spec, spec.source, around)
+        description = await self._means.snapshots.describe(spec.source)
+        facts = ModelFacts(architecture=description.architecture, remote_code=description.remote_code)
+        return make_plan(spec, description, lambda _: facts, around)
+
+    def _plan_path(self, spec: Spec, source: PathSource, around: Surroundings) -> Plan:
+        description, root = self._means.paths.describe(source)
+        wanted = spec
+        if not (spec.file or spec.variant) and not source.path.is_dir():
+            wanted = replace(spec, file=source.path.name)
+        return make_plan(wanted, description, lambda it: read_facts(root, str(it.files[0].path), it.format), around)
 
     def _record(self, model_id: str, plan: Plan, activation: Activation) -> Model:
         now = self._means.wall()
@@ -160,14 +168,16 @@ class Fleet:
             update_time=now,
         )
 
-    def _begin(self, model: Model, plan: Plan, *, validate_only: bool) -> Loaded:
-        if validate_only:
-            return Loaded(model=replace(model, uid=""), existing=False)
+    def _begin(self, model: Model, plan: Plan) -> Model:
         life, commands = states.fresh()
         supervisor = Supervisor(model, life, plan, self._means, self)
         self.take_in(supervisor)
         supervisor.begin(commands)
-        return Loaded(model=supervisor.model, existing=False)
+        return supervisor.model
+
+    def _renew(self, existing: Supervisor, model: Model, plan: Plan) -> Model:
+        existing.renew(model, plan)
+        return existing.model
 
     def _refuse_while_unloading(self, model_id: str) -> None:
         existing = self._supervisors.get(model_id)
@@ -288,6 +298,7 @@ async def open_fleet(
     drain: Drain = no_drain,
     memory_returned: MemoryReturned = no_device_memory,
     trust_remote_code: bool = False,
+    operator_environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Fleet]:
     """The models of the runner whose state lies in `state_dir`, those of its predecessor adopted.
 
@@ -313,16 +324,19 @@ async def open_fleet(
             active=ActiveModels(active),
             slots=anyio.CapacityLimiter(numbers.loads_at_once),
             members=MemberScan(numbers.member_scan),
+            reservations=Reservations(),
+            devices=devices,
             snapshots=snapshots or NoRegistry(),
             paths=paths or LocalPaths(),
             drain=drain,
             memory_returned=memory_returned,
             cgroup_root=cgroup.find_root(),
             trust_remote_code=trust_remote_code,
+            operator_environment=operator_environment or {},
         )
         tasks.start_soon(scribe.run)
         tasks.start_soon(means.members.run)
-        fleet = Fleet(means, devices)
+        fleet = Fleet(means)
         await fleet.take_over(saved, unreadable)
         try:
             yield fleet

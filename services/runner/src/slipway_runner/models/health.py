@@ -56,6 +56,7 @@ class Health:
             while True:
                 found = await self._on.means.members.of(attached.running.family)
                 attached.members = found
+                self._on.means.reservations.started(self._on.model.uid, attached.pids)
                 for process in set(found) - watched - {attached.running.family.leader}:
                     tasks.start_soon(self._await_end, attached, process)
                 watched |= set(found)

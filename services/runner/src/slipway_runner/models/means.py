@@ -13,6 +13,8 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from slipway_runner.devices.device import Device
+from slipway_runner.devices.reserve import Reservations
 from slipway_runner.models.active import ActiveModels
 from slipway_runner.models.ask import Asker
 from slipway_runner.models.plan import Backends
@@ -120,6 +122,8 @@ class Means:
         state_dir: logs, FIFOs and scratch space of each model lie in `models/{uid}` below it.
         instance: this runner's tag; the same after a restart.
         tasks: where supervisors start what they do.
+        devices: what the host has now; blocking, milliseconds.
+        operator_environment: variables that every backend gets.
         wall: Unix time.
     """
 
@@ -136,12 +140,15 @@ class Means:
     active: ActiveModels
     slots: anyio.CapacityLimiter
     members: MemberScan
+    reservations: Reservations
+    devices: Callable[[], tuple[Device, ...]]
     snapshots: Snapshots = field(default_factory=NoRegistry)
     paths: LocalPaths = field(default_factory=LocalPaths)
     drain: Drain = no_drain
     memory_returned: MemoryReturned = no_device_memory
     cgroup_root: Path | None = None
     trust_remote_code: bool = False
+    operator_environment: Mapping[str, str] = field(default_factory=dict)
     wall: Callable[[], float] = time.time
 
     def remember(self, model: str, seconds: Mapping[LoadStage, float]) -> None:

@@ -1,16 +1,22 @@
-"""From what was asked for and what is there to what will be run: variant, files, task, backend, devices. Pure."""
+"""From what was asked for and what is there to what will be run: variant, files, task, backend, devices."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slipway_service.fault import Fault, Precondition, Reason
-from slipway_service.weights.files import RepoFile
+from slipway_service.fault import Fault, Reason
+from slipway_service.weights import selection
+from slipway_service.weights.memory import context_for, estimate
+from slipway_service.weights.model_facts import ModelFacts
+from slipway_service.weights.task import detect_task
 from slipway_service.weights.variant import Variant, WeightFormat
 from slipway_service.weights.variants import default_of, find_variants, preferred_projector
 
+from slipway_runner.backends import select
 from slipway_runner.backends.base import Backend, Format, Found, ModelFiles, NotUsable, Task
-from slipway_runner.devices.device import Device, DeviceKind
+from slipway_runner.backends.tasks import default_task
+from slipway_runner.devices.device import Device
+from slipway_runner.models.placement import candidates, placed
 from slipway_runner.models.snapshots import Description
 from slipway_runner.models.spec import RepoSource, Spec
 
@@ -21,31 +27,45 @@ _FORMATS: Mapping[WeightFormat, Format] = {
     WeightFormat.ONNX: Format.ONNX,
 }
 
-_PIPELINES: Mapping[str, Task] = {
-    "text-generation": Task.GENERATE,
-    "image-text-to-text": Task.GENERATE,
-    "feature-extraction": Task.EMBED,
-    "sentence-similarity": Task.EMBED,
-    "text-ranking": Task.RERANK,
-}
-
-# Architectures that are made for embeddings, as GGUF headers call them (llama.cpp, src/llama-arch.cpp).
-_EMBEDDERS = ("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "gemma-embedding")
-
-# What duplicates the weights for another framework; a backend never reads it.
-_OTHER_FRAMEWORKS = (".msgpack", ".h5", ".ot", ".onnx", ".onnx_data", ".mlmodel", ".tflite", ".pb", ".gguf")
-
-# Room beside the weights for caches and buffers when the header says nothing: a tenth, and a quarter of a GiB.
-_OVERHEAD_SHARE = 10
-_OVERHEAD_BYTES = 256 << 20
+FactsOf = Callable[[Variant], ModelFacts]
+"""What is known of a variant before it is fetched; may read a header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backends:
-    """The backends of this host by name, and why others are not usable."""
+    """The backends that the runner knows, and what `select.find_all` says of each by its name."""
 
-    usable: Mapping[str, tuple[Backend, Found]]
-    unusable: Mapping[str, NotUsable]
+    adapters: tuple[Backend, ...]
+    found: Mapping[str, Found | NotUsable]
+
+    @property
+    def usable(self) -> Mapping[str, tuple[Backend, Found]]:
+        """Those that this host can run."""
+        return {one.name: (one, it) for one in self.adapters if isinstance(it := self.found[one.name], Found)}
+
+    @property
+    def unusable(self) -> Mapping[str, NotUsable]:
+        """The others, with the reason."""
+        return {name: it for name, it in self.found.items() if isinstance(it, NotUsable)}
+
+    def adapter(self, name: str) -> Backend:
+        """The backend of that name, usable or not. Raises KeyError."""
+        return {one.name: one for one in self.adapters}[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a plan depends on besides the model.
+
+    Attributes:
+        devices: as they are now, the CPU among them.
+        free: bytes of each that nobody uses or has claimed, by uuid.
+    """
+
+    backends: Backends
+    devices: tuple[Device, ...]
+    free: Mapping[str, int]
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +75,11 @@ class Plan:
     Attributes:
         spec: as asked for, with its defaults filled in.
         commit: what the revision resolved to; empty for a path.
+        variant: the name of the weights' variant.
         wanted: every file that the backend needs, relative to the source's root.
         weights: those of `wanted` that are weights, in their order.
         devices: what it may use; empty is the CPU.
-        planned_bytes: memory it is expected to take.
+        needed: bytes of memory it is expected to take, by the device's uuid (`cpu` for main memory).
         registry_bypassed: described by the cache because the registry is away.
     """
 
@@ -66,23 +87,29 @@ class Plan:
     name: str
     commit: str = ""
     variant: str
-    format: Format
+    format: WeightFormat
     wanted: tuple[str, ...]
     weights: tuple[str, ...]
     mmproj: str = ""
     size_bytes: int
     architecture: str = ""
     remote_code: bool = False
+    ranks: bool = False
     task: Task
     found: Found
     devices: tuple[Device, ...] = ()
-    planned_bytes: int
+    needed: Mapping[str, int] = field(default_factory=dict)
     registry_bypassed: bool = False
 
     @property
     def backend(self) -> str:
         """The backend's name."""
         return self.found.backend
+
+    @property
+    def planned_bytes(self) -> int:
+        """Memory that it is expected to take, everywhere together."""
+        return sum(self.needed.values())
 
     @property
     def identity(self) -> Spec:
@@ -92,82 +119,141 @@ class Plan:
             source = replace(source, revision=self.commit)
         return replace(self.spec, source=source, variant=self.variant, file="")
 
+    def knowing(self, facts: ModelFacts) -> "Plan":
+        """The same, with what the files themselves say."""
+        return replace(
+            self,
+            architecture=facts.architecture or self.architecture,
+            remote_code=facts.remote_code or self.remote_code,
+            ranks=facts.pooling == "RANK" or self.ranks,
+        )
+
     def files(self, root: Path) -> ModelFiles:
         """The files, below `root`."""
         return ModelFiles(
             name=self.name,
             root=root,
-            format=self.format,
+            format=_FORMATS[self.format],
             weights=tuple(root / path for path in self.weights),
             size_bytes=self.size_bytes,
             mmproj=root / self.mmproj if self.mmproj else None,
             architecture=self.architecture,
             remote_code=self.remote_code,
+            ranks=self.ranks,
         )
 
 
-def make_plan(spec: Spec, description: Description, backends: Backends, devices: tuple[Device, ...]) -> Plan:
-    """Choose.
-
-    Args:
-        spec: what was asked for.
-        description: what the source holds.
-        backends: what this host can run.
-        devices: what it has, the CPU among them.
+def make_plan(spec: Spec, description: Description, facts_of: FactsOf, around: Surroundings) -> Plan:
+    """Choose. The variant that nobody asked for is the one that a backend here can run.
 
     Raises:
-        Fault: VARIANT_NOT_FOUND, MODEL_FILE_MISSING, BACKEND_UNAVAILABLE, BACKEND_UNSUITABLE, DEVICE_NOT_FOUND,
-            DEVICE_MEMORY_INSUFFICIENT.
+        Fault: VARIANT_NOT_FOUND, MODEL_FILE_MISSING, BACKEND_UNAVAILABLE, BACKEND_UNSUITABLE, REMOTE_CODE_REQUIRED,
+            DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT.
     """
+    refusal: Fault | None = None
+    for variant in _variants(spec, description):
+        try:
+            return _plan(spec, description, variant, facts_of(variant), around)
+        except Fault as fault:
+            refusal = refusal or fault  # the best variant's says most
+    assert refusal is not None, "there is always a variant, or why there is none"
+    raise refusal
+
+
+def _plan(spec: Spec, description: Description, variant: Variant, facts: ModelFacts, around: Surroundings) -> Plan:
+    draft = _draft(spec, description, variant, facts)
+    refusal: Fault | None = None
+    for devices in candidates(spec, around.devices):
+        try:
+            choice = select.choose(
+                around.backends.adapters,
+                around.backends.found,
+                draft.files(Path("/")),
+                draft.task,
+                devices,
+                wanted=spec.backend,
+                trust_remote_code=around.trust_remote_code,
+            )
+        except Fault as fault:
+            refusal = refusal or fault
+            continue
+        needed = placed(_memory(spec, variant, facts), spec, choice.found, devices, around.devices, around.free)
+        used = tuple(device for device in devices if device.uuid in needed)
+        filled = replace(draft.spec, backend=choice.backend.name)
+        return replace(draft, spec=filled, found=choice.found, devices=used, needed=needed)
+    assert refusal is not None, "the CPU is always a candidate"
+    raise refusal
+
+
+def _draft(spec: Spec, description: Description, variant: Variant, facts: ModelFacts) -> Plan:
+    """All but the backend and its place."""
+    projector = preferred_projector(variant)
+    selected = selection.select(description.files, (variant,), selection.VariantSelection(variant.name))
+    plan = Plan(
+        spec=spec,
+        name=description.name,
+        commit=description.commit,
+        variant=variant.name,
+        format=variant.format,
+        wanted=tuple(str(file.path) for file in selected.files),
+        weights=tuple(str(file.path) for file in variant.files),
+        mmproj=str(projector.path) if projector else "",
+        size_bytes=variant.size_bytes + (projector.size_bytes if projector else 0),
+        architecture=facts.architecture,
+        remote_code=facts.remote_code,
+        ranks=facts.pooling == "RANK",
+        task=Task.GENERATE,
+        found=_NOT_CHOSEN,
+        registry_bypassed=description.registry_bypassed,
+    )
+    task = spec.task or guess_task(description, plan, facts)
+    named = spec.variant or ("" if spec.file else variant.name)
+    return replace(plan, task=task, spec=replace(spec, variant=named, task=task))
+
+
+# Stands in until one is; never seen outside.
+_NOT_CHOSEN = Found(backend="", version="", program=(), kinds=frozenset())
+
+
+def guess_task(description: Description, plan: Plan, facts: ModelFacts) -> Task:
+    """What a model is for, when nobody says: what files, tags and names tell, else what its architecture can do."""
+    detected = detect_task(
+        name=f"{description.name} {plan.weights[0]}",
+        pipeline_tag=description.pipeline_tag,
+        architecture=facts.architecture,
+        pooling=facts.pooling,
+        labels=facts.labels,
+        paths=[str(file.path) for file in description.files],
+    )
+    return Task(detected.value.lower()) if detected else default_task(plan.files(Path("/")))
+
+
+def _memory(spec: Spec, variant: Variant, facts: ModelFacts) -> int:
+    projector = preferred_projector(variant)
+    weights = variant.size_bytes + (projector.size_bytes if projector else 0)
+    tokens = context_for(spec.settings.context_length or 0, facts.context_length)
+    return estimate(weights, facts.cache, tokens).total_bytes
+
+
+def _variants(spec: Spec, description: Description) -> Iterator[Variant]:
+    """The variant asked for; or the default one, and after it the best of each other format."""
     variants = find_variants(description.files)
-    reasons: list[str] = []
-    for variant in _candidates(spec, variants, description):
-        task = spec.task or guess_task(description, variant)
-        for backend, found in _in_order(spec.backend, backends, variant.format, task, devices):
-            plan = _plan(spec, description, variants, variant, task, found)
-            chosen = _choose_devices(plan, found, devices)
-            why_not = backend.suits(found, plan.files(Path("/")), task, chosen)
-            if why_not is None:
-                _check_memory(plan, chosen, devices)
-                return replace(plan, devices=chosen)
-            reasons.append(f"{found.backend} with {variant.name}: {why_not}")
-    reasons += [f"{name}: {gone.why}" for name, gone in backends.unusable.items() if spec.backend in {"", name}]
-    raise Fault(Reason.BACKEND_UNSUITABLE, f"no backend here can run {description.name}: {'; '.join(reasons)}")
-
-
-def guess_task(description: Description, variant: Variant) -> Task:
-    """What a model is for, when nobody says: from the Hub's tag, else its architecture, else its name."""
-    if (task := _PIPELINES.get(description.pipeline_tag)) is not None:
-        return task
-    name = f"{description.name} {variant.files[0].path}".lower()
-    if "rerank" in name or description.architecture.endswith("ForSequenceClassification"):
-        return Task.RERANK
-    if "embed" in name or description.architecture in _EMBEDDERS or description.architecture.endswith("BertModel"):
-        return Task.EMBED
-    return Task.GENERATE
-
-
-def _candidates(spec: Spec, variants: tuple[Variant, ...], description: Description) -> Iterator[Variant]:
-    """The variant asked for; or the default one, and then the best of each other format."""
     if spec.file or spec.variant:
         yield _asked_for(spec, variants, description)
         return
+    if default_of(variants) is None:
+        raise _nothing_whole(variants, description)
     rest = list(variants)
     while (best := default_of(rest)) is not None:
         yield best
         rest = [variant for variant in rest if variant.format is not best.format]
-    if not any(not variant.missing for variant in variants):
-        missing = [path for variant in variants for path in variant.missing]
-        if missing:
-            raise Fault(Reason.MODEL_FILE_MISSING, f"{description.name} lacks {', '.join(missing)}")
-        raise Fault(Reason.VARIANT_NOT_FOUND, f"{description.name} has no weights that any backend knows")
 
 
 def _asked_for(spec: Spec, variants: tuple[Variant, ...], description: Description) -> Variant:
     for variant in variants:
         if variant.name == spec.variant or any(file.path == spec.file for file in variant.files):
             if variant.missing:
-                raise Fault(Reason.MODEL_FILE_MISSING, f"{description.name} lacks {', '.join(variant.missing)}")
+                raise _nothing_whole((variant,), description)
             return variant
     known = ", ".join(variant.name for variant in variants) or "none"
     raise Fault(
@@ -175,116 +261,7 @@ def _asked_for(spec: Spec, variants: tuple[Variant, ...], description: Descripti
     )
 
 
-def _in_order(
-    asked_for: str, backends: Backends, weights: WeightFormat, task: Task, devices: tuple[Device, ...]
-) -> list[tuple[Backend, Found]]:
-    if asked_for:
-        if (found := backends.usable.get(asked_for)) is not None:
-            return [found]
-        gone = backends.unusable.get(asked_for)
-        known = ", ".join(sorted([*backends.usable, *backends.unusable])) or "none"
-        why = gone.why if gone is not None else f"this runner knows: {known}"
-        raise Fault(Reason.BACKEND_UNAVAILABLE, f"{asked_for} is not usable here: {why}")
-    wished = _preference(backends, weights, task, devices)
-    rest = sorted(name for name in backends.usable if name not in wished)
-    return [backends.usable[name] for name in (*wished, *rest) if name in backends.usable]
-
-
-def _preference(backends: Backends, weights: WeightFormat, task: Task, devices: tuple[Device, ...]) -> tuple[str, ...]:
-    if weights is WeightFormat.GGUF:
-        return ("llama-server",)
-    if task is not Task.GENERATE:
-        return ("vllm", "infinity")
-    vllm = backends.usable.get("vllm")
-    accelerated = vllm is not None and any(
-        device.kind in vllm[1].kinds for device in devices if device.kind is not DeviceKind.CPU and device.usable
-    )
-    return ("vllm", "sglang", "transformers") if accelerated else ("transformers", "vllm", "sglang")
-
-
-def _plan(
-    spec: Spec, description: Description, variants: tuple[Variant, ...], variant: Variant, task: Task, found: Found
-) -> Plan:
-    projector = preferred_projector(variant)
-    weights = tuple(str(file.path) for file in variant.files)
-    size = variant.size_bytes + (projector.size_bytes if projector else 0)
-    beside: tuple[str, ...] = (str(projector.path),) if projector else ()
-    if variant.format is not WeightFormat.GGUF:
-        beside += _companions(description.files, variants)
-    estimate = variant.memory.total_bytes if variant.memory else size + size // _OVERHEAD_SHARE + _OVERHEAD_BYTES
-    return Plan(
-        spec=replace(
-            spec, variant=spec.variant or ("" if spec.file else variant.name), task=task, backend=found.backend
-        ),
-        name=description.name,
-        commit=description.commit,
-        variant=variant.name,
-        format=_FORMATS[variant.format],
-        wanted=(*weights, *beside),
-        weights=weights,
-        mmproj=str(projector.path) if projector else "",
-        size_bytes=size,
-        architecture=description.architecture,
-        remote_code=description.remote_code,
-        task=task,
-        found=found,
-        planned_bytes=estimate,
-        registry_bypassed=description.registry_bypassed,
-    )
-
-
-def _companions(files: tuple[RepoFile, ...], variants: tuple[Variant, ...]) -> tuple[str, ...]:
-    """Configuration, tokenizer and index files: whatever is no weights."""
-    weights = {file.path for variant in variants for file in (*variant.files, *variant.projector_files)}
-    return tuple(
-        str(file.path)
-        for file in files
-        if file.path not in weights
-        and not file.path.endswith(_OTHER_FRAMEWORKS)
-        and not file.path.startswith("original/")
-    )
-
-
-def _choose_devices(plan: Plan, found: Found, devices: tuple[Device, ...]) -> tuple[Device, ...]:
-    """The devices asked for; or of those that the build can use as many of the emptiest as the model needs."""
-    if plan.spec.devices:
-        by_uuid = {device.uuid: device for device in devices}
-        return tuple(_named(uuid, by_uuid) for uuid in plan.spec.devices)
-    settings = plan.spec.settings
-    kinds = found.kinds if settings.device is None else frozenset({settings.device})
-    accelerators = [one for one in devices if one.usable and one.kind in kinds and one.kind is not DeviceKind.CPU]
-    emptiest = sorted(accelerators, key=lambda device: -device.memory_free)
-    if settings.tensor_parallel_size is not None:
-        return tuple(emptiest[: settings.tensor_parallel_size])
-    chosen: list[Device] = []
-    for device in emptiest:
-        chosen.append(device)
-        if sum(one.memory_free for one in chosen) >= plan.planned_bytes:
-            break
-    return tuple(chosen)
-
-
-def _named(uuid: str, known: Mapping[str, Device]) -> Device:
-    if (device := known.get(uuid)) is None:
-        raise Fault(Reason.DEVICE_NOT_FOUND, f"this host has no device {uuid}; it has {', '.join(known) or 'none'}")
-    if not device.usable:
-        raise Fault(Reason.DEVICE_NOT_FOUND, f"{uuid} cannot be used: {device.why_not}")
-    return device
-
-
-def _check_memory(plan: Plan, chosen: tuple[Device, ...], devices: tuple[Device, ...]) -> None:
-    """The sum over the devices counts: backends spread layers over them."""
-    where = chosen or tuple(device for device in devices if device.kind is DeviceKind.CPU)
-    free = sum(device.memory_free for device in where)
-    if not where or free >= plan.planned_bytes:
-        return
-    raise Fault(
-        Reason.DEVICE_MEMORY_INSUFFICIENT,
-        f"{plan.name} needs about {plan.planned_bytes:,} bytes, {free:,} are free; "
-        "choose a smaller variant or unload another model",
-        facts={"needed_bytes": str(plan.planned_bytes), "free_bytes": str(free)},
-        preconditions=tuple(
-            Precondition("DEVICE_MEMORY", device.uuid, f"{device.memory_free:,} bytes of {device.name} are free")
-            for device in where
-        ),
-    )
+def _nothing_whole(variants: tuple[Variant, ...], description: Description) -> Fault:
+    if missing := [path for variant in variants for path in variant.missing]:
+        return Fault(Reason.MODEL_FILE_MISSING, f"{description.name} lacks {', '.join(missing)}")
+    return Fault(Reason.VARIANT_NOT_FOUND, f"{description.name} has no weights in a format that is known here")

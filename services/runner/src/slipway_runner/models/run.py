@@ -16,6 +16,7 @@ from slipway_service.fault import Fault, Reason
 from slipway_runner.backends.base import HttpQuestion, Launch, LaunchPlan, Stdin
 from slipway_runner.models import states
 from slipway_runner.models.attached import Attached
+from slipway_runner.models.facts import read_facts
 from slipway_runner.models.saved import Started
 from slipway_runner.models.snapshots import Fetching, Snapshot
 from slipway_runner.models.spec import PathSource
@@ -59,6 +60,7 @@ class Run:
                 beside.start_soon(self._watch_stall)
                 if self._on.attached is None:
                     async with self._means.slots:
+                        await self._reserve()
                         await self._start(await self._fetch())
                         await self._until_answered()
                 else:  # adopted while it was loading
@@ -76,6 +78,12 @@ class Run:
         self._on.apply(states.Failed(self._number, cause))
 
     # Files.
+
+    async def _reserve(self) -> None:
+        """Claim memory for every run but the first, whose load has claimed it."""
+        if self._on.life.attempt > 1:
+            devices = await anyio.to_thread.run_sync(self._means.devices)
+            self._means.reservations.reserve(self._on.model.uid, self._plan.needed, devices)
 
     async def _fetch(self) -> Snapshot:
         source = self._plan.spec.source
@@ -102,16 +110,23 @@ class Run:
             clock = anyio.current_time()
             self._set_stall(self._stall.suspend(clock) if now.paused else self._stall.resume(clock))
 
-    def _verify(self, snapshot: Snapshot) -> None:
+    async def _verify(self, snapshot: Snapshot) -> None:
+        """Whether everything is there, and still what it was taken for now that it can be read."""
         self._enter(LoadStage.VERIFYING)
         missing = [path for path in self._plan.wanted if not (snapshot.root / path).exists()]
         if missing:
             raise Fault(Reason.MODEL_FILE_MISSING, f"{self._plan.name} lacks {', '.join(missing)} in {snapshot.root}")
+        plan = self._plan
+        facts = await anyio.to_thread.run_sync(read_facts, snapshot.root, plan.weights[0], plan.format)
+        self._plan = self._on.plan = plan.knowing(facts)
+        why_not = self._on.backend.suits(plan.found, self._plan.files(snapshot.root), plan.task, plan.devices)
+        if why_not is not None:
+            raise Fault(Reason.BACKEND_UNSUITABLE, f"{plan.backend} cannot run it: {why_not}")
 
     # The process.
 
     async def _start(self, snapshot: Snapshot) -> None:
-        self._verify(snapshot)
+        await self._verify(snapshot)
         self._enter(LoadStage.STARTING)
         self._begin_ceiling()
         port = self._means.ports.hold()
@@ -138,6 +153,7 @@ class Run:
             settings=spec.settings,
             flags=spec.flags,
             environment=spec.environment,
+            operator_environment=self._means.operator_environment,
             devices=self._plan.devices,
             trust_remote_code=self._means.trust_remote_code,
         )
@@ -147,6 +163,7 @@ class Run:
         if not self._on.apply(states.Starting(self._number)):
             raise Fault(Reason.INTERNAL, "the load was given up before its process was started")
         log_start = self._on.log.size()
+        stdin = self._on.folder / "stdin" if launch.stdin is Stdin.FIFO else None
         order = Order(
             argv=launch.argv,
             environment=launch.env,
@@ -154,7 +171,7 @@ class Run:
             tag=f"{self._on.model.uid}.{self._number}",
             directory=plan.scratch,
             log=self._on.log.path,
-            stdin=self._on.folder / "stdin" if launch.stdin is Stdin.FIFO else None,
+            stdin=stdin,
             cgroup_root=self._means.cgroup_root,
         )
         try:
@@ -163,7 +180,7 @@ class Run:
             raise Fault(Reason.BACKEND_UNAVAILABLE, f"{launch.argv[0]} cannot be started: {error}") from error
         trace = Trace(boot_id=proc.boot_id(), family=running.family)
         self._on.model = replace(self._on.model, model_path=str(plan.files.weights[0]))
-        self._on.attach(running, launch, Started(trace=trace, plan=plan, log_start=log_start))
+        self._on.attach(running, launch, Started(trace=trace, plan=plan, log_start=log_start, stdin=stdin))
         self._on.save()
 
     # Readiness.
@@ -237,6 +254,7 @@ class Run:
         now = anyio.current_time()
         took = self._tracker.finish(now)
         self._on.report(self._tracker.progress(now))
+        attached.causes.clear()  # what it complained of while loading did not keep it from serving
         self._on.apply(states.Answered(self._number), settings_in_force={**attached.in_force, **in_force})
         self._means.remember(self._history_key, took)
 

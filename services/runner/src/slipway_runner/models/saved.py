@@ -20,11 +20,12 @@ _ACTIVE = "active"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A started process: which one, how, and where in the log its own output begins."""
+    """A started process: which one, how, where in the log its own output begins, and the FIFO that it reads."""
 
     trace: Trace
     plan: LaunchPlan
     log_start: int
+    stdin: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,14 +139,15 @@ class LocalPaths:
     def describe(self, source: PathSource) -> tuple[Description, Path]:
         """What is at the path, and the directory that the files' names are relative to.
 
-        For a file that is its directory, with everything beside it: the parts of a split GGUF lie there.
+        For a file that is its directory, with the files beside it: the parts of a split GGUF lie there.
 
         Raises:
             Fault: PATH_NOT_ALLOWED, MODEL_FILE_MISSING.
         """
         path = self._allowed(source.path)
         root = path if path.is_dir() else path.parent
-        return Description(name=str(source.path), files=tuple(sorted(self._files(root), key=_path))), root
+        found = self._files(root, deep=path.is_dir())
+        return Description(name=str(source.path), files=tuple(sorted(found, key=_path))), root
 
     def _allowed(self, path: Path) -> Path:
         real = Path(os.path.realpath(path))
@@ -157,8 +158,10 @@ class LocalPaths:
             raise Fault(Reason.MODEL_FILE_MISSING, f"there is no {path}")
         return real
 
-    def _files(self, root: Path) -> Iterable[RepoFile]:
-        for folder, _, names in os.walk(root):
+    def _files(self, root: Path, *, deep: bool) -> Iterable[RepoFile]:
+        for folder, below, names in os.walk(root):
+            if not deep:
+                below.clear()
             for name in names:
                 file = Path(folder, name)
                 with suppress(ValueError):  # a name that no repository could have is no model's file

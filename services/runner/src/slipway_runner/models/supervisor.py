@@ -76,7 +76,7 @@ class Supervisor:
     @property
     def backend(self) -> Backend:
         """The adapter."""
-        return self.means.backends.usable[self.plan.backend][0]
+        return self.means.backends.adapter(self.plan.backend)
 
     @property
     def folder(self) -> Path:
@@ -131,6 +131,7 @@ class Supervisor:
     def renew(self, model: Model, plan: Plan) -> None:
         """Load it anew after an ERROR, as `model` with its new uid."""
         self._finish_uid()
+        self.means.reservations.release(self.model.uid)
         self.means.tasks.start_soon(self.pin.release)
         self.model, self.plan = model, plan
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -195,6 +196,7 @@ class Supervisor:
                 self._activities.end("retry", "probe", "patience")
                 self._activities.start("run", Run(self).go)
             case Command.SERVE:
+                self.means.reservations.release(self.model.uid)
                 self._activities.end("run", "patience")
                 self._activities.start("probe", Health(self).probe)
             case Command.DOUBT:
@@ -208,6 +210,7 @@ class Supervisor:
                 self._bring_down(polite=False)
             case Command.RELEASE:
                 self._activities.end("run", "retry", "pin")
+                self.means.reservations.release(self.model.uid)
                 self.means.tasks.start_soon(self.pin.release)
             case Command.FORGET:
                 self._activities.end_all()

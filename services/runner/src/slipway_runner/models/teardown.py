@@ -1,6 +1,8 @@
 """Bringing a model's processes down until they and their memory are gone, and saying so when they will not go."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 from slipway_service.fault import Reason
@@ -43,6 +45,8 @@ async def bring_down(
     kill_seconds = max((step.wait_seconds for step in ladder if step.signal == stop.KILL), default=_KILL_SECONDS)
     rungs = tuple(Rung(step.signal, step.wait_seconds) for step in ladder if step.signal != stop.KILL)
     family = attached.running.family
+    if polite:
+        _say_farewell(attached)
     survivors = await stop.stop(family, rungs if polite else (), kill_seconds=kill_seconds)
     if survivors:
         leaked(_unkillable(survivors), tuple(one.pid for one in survivors))
@@ -52,6 +56,19 @@ async def bring_down(
     if not await memory_returned(pids, memory_seconds):
         leaked(Cause(Reason.LEAKED, f"the processes {_listed(pids)} are gone, their device memory is not back"), pids)
         await _memory_back(memory_returned, pids, memory_seconds)
+
+
+def _say_farewell(attached: Attached) -> None:
+    """Tell a backend that reads its standard input that it may go. If nobody reads, the ladder does without."""
+    fifo = attached.started.stdin
+    if fifo is None or not attached.launch.farewell:
+        return
+    with suppress(OSError):
+        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, attached.launch.farewell)
+        finally:
+            os.close(descriptor)
 
 
 async def _memory_back(memory_returned: MemoryReturned, pids: tuple[int, ...], seconds: float) -> None:
