@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from slipway.common.v1 import watch_pb2
 
@@ -57,7 +56,7 @@ def add_watch(
 
         await broadcast.serve(watch, write)
 
-    add_stream(server, service, method, serve, serializer=None)
+    add_stream(server, service, method, serve, raw=True)
 
 
 def add_stream(
@@ -66,13 +65,15 @@ def add_stream(
     method: str,
     behaviour: Behaviour,
     *,
-    serializer: Callable[[Any], bytes] | None = Message.SerializeToString,
+    raw: bool = False,
 ) -> None:
     """Serve a server-streaming method by a coroutine that writes to its context.
 
-    Never by an async generator: a cancelled call would run its `finally` in another task.
+    Never by an async generator: a cancelled call would run its `finally` in another task. A `raw` one writes bytes.
     """
-    request = GetMessageClass(service.methods_by_name[method].input_type)
+    described = service.methods_by_name[method]
+    request, response = GetMessageClass(described.input_type), GetMessageClass(described.output_type)
+    serializer = None if raw else response.SerializeToString
     handler = grpc.unary_stream_rpc_method_handler(behaviour, request.FromString, serializer)
     server.add_registered_method_handlers(service.full_name, {method: handler})
 
