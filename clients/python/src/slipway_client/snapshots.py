@@ -168,9 +168,9 @@ class SnapshotCalls(Client):
         request = ImportSnapshotRequest(repo_id=repo_id, revision=revision, directory=directory)
         return self.connection.stream(self._snapshots.ImportSnapshot, request, hf_token=hf_token)
 
-    async def get_cache_usage(self) -> CacheUsage:
+    async def get_cache_usage(self, *, timeout: float | None = None) -> CacheUsage:
         """Where the cache's bytes are."""
-        return (await self._snapshots.GetCacheUsage(GetCacheUsageRequest())).usage
+        return (await self._snapshots.GetCacheUsage(GetCacheUsageRequest(), timeout=timeout)).usage
 
     async def pin_snapshot(
         self,

@@ -1,0 +1,107 @@
+"""What every command has: the settings, the output, and a loop to run on."""
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import anyio
+import typer
+
+from slipway_client.cli.output import Output
+from slipway_client.cli.settings import Settings
+from slipway_client.errors import SlipwayError, Unavailable
+from slipway_client.registry import Registry
+from slipway_client.runner import Runner
+from slipway_client.watch import OnDisconnect
+
+Result = TypeVar("Result")
+
+
+class Interrupted(Exception):
+    """Ctrl-C during a wait; the text says what goes on and how to end it."""
+
+
+def first(errors: BaseExceptionGroup[SlipwayError]) -> SlipwayError:
+    """The first error in a group of groups."""
+    found = errors.exceptions[0]
+    return first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+class Session:
+    """One run of the command."""
+
+    def __init__(self, settings: Settings, output: Output) -> None:
+        self.settings = settings
+        self.output = output
+
+    @property
+    def as_json(self) -> bool:
+        """Whether programs read the output."""
+        return self.output.as_json
+
+    def registry(self) -> Registry:
+        """A client of the registry; closed by its context manager."""
+        return Registry.connect(self.settings.registry)
+
+    def runner(self) -> Runner:
+        """A client of the runner; closed by its context manager."""
+        return Runner.connect(self.settings.runner)
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Runs asynchronous work to its end.
+
+        Raises:
+            SlipwayError: the first one, also out of a task group.
+        """
+        try:
+            return anyio.run(work)
+        except* SlipwayError as errors:
+            error = first(errors)
+        raise self.explained(error) from error
+
+    def explained(self, error: SlipwayError) -> SlipwayError:
+        """The error itself, or one that says what to do where only the connection has spoken."""
+        if error.from_service or type(error) is not Unavailable:
+            return error
+        names = {self.settings.registry: "registry", self.settings.runner: "runner"}
+        if (name := names.get(error.address)) is None:
+            return error
+        text = f"no {name} answers at {error.address}; is slipway-{name} running? --{name} HOST:PORT names another"
+        return Unavailable(error.reason, text, code=error.code, details=error.details)
+
+
+def session(context: typer.Context) -> Session:
+    """The session that the command's root has made."""
+    return cast("Session", context.obj)
+
+
+@contextmanager
+def goes_on(note: str) -> Iterator[None]:
+    """Ctrl-C within raises Interrupted with this note: only the waiting ends."""
+    try:
+        yield
+    except anyio.get_cancelled_exc_class():
+        raise Interrupted(note) from None
+
+
+def telling(note: Callable[[str], None]) -> OnDisconnect:
+    """Tells of a lost stream once, however often it is lost before it is back."""
+    told: set[str] = set()
+
+    def tell(error: SlipwayError, _: float) -> None:
+        if error.address not in told:
+            told.add(error.address)
+            note(f"lost {error.address or 'the connection'} ({error.reason}); going on when it is back")
+
+    return tell
+
+
+Parsed = TypeVar("Parsed")
+
+
+def usage(parse: Callable[[], Parsed]) -> Parsed:
+    """What `parse` makes of the command line; its ValueError becomes a usage error."""
+    try:
+        return parse()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
