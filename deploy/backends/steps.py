@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from deploy.backends.store import InstallError
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 PINS = Path(__file__).parent / "pins"
 
@@ -69,13 +72,7 @@ class Steps:
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(map(str, argv))}\n")
             log.flush()
-            child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
-            )
-            try:
-                return child.wait()
-            finally:
-                _end(child)
+            return _until_its_end(argv, env, log)
 
     def venv(self, at: Path) -> Path:
         """Make a virtual environment of the running Python, with the pinned pip, and return its interpreter."""
@@ -90,6 +87,27 @@ class Steps:
             *(python, "-m", "pip", "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", pins),
             advice="If no wheel fits this machine or Python, run this with a python3.11 on Linux x86_64.",
         )
+
+
+def _until_its_end(argv: Sequence[str | Path], env: dict[str, str], output: TextIO) -> int:
+    # An ending that came while Popen is at work would leave a child that nobody knows of: it is held back till then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    try:
+        child = subprocess.Popen(
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True, preexec_fn=_let_through,  # noqa: PLW1509 - no other thread is there to deadlock
+        )  # fmt: skip
+        try:
+            _let_through()
+            return child.wait()
+        finally:
+            _end(child)
+    finally:
+        _let_through()
+
+
+def _let_through() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -52,6 +52,21 @@ steps = Steps("fake", Path(sys.argv[1]) / "log", print)
 steps.run("sh", "-c", 'sleep 1000 & echo $! > "$0"; wait', sys.argv[1] + "/pid")
 """
 
+STARTING = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from deploy.backends.steps import Steps
+signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+start = subprocess.Popen
+def ended_while_starting(*args, **options):
+    child = start(*args, **options)
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return child
+subprocess.Popen = ended_while_starting
+Steps("fake", Path(sys.argv[1]) / "log", print).run("sleep", "1000")
+"""
+
 
 def test_ending_the_installer_ends_what_it_started(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pid")
@@ -63,3 +78,11 @@ def test_ending_the_installer_ends_what_it_started(tmp_path: Path) -> None:
             assert select.select([grandchild], [], [], 30)[0], "it ended: its pidfd is readable"
         finally:
             os.close(grandchild)
+
+
+def test_a_step_that_is_just_starting_ends_too(tmp_path: Path) -> None:
+    argv: list[str | Path] = [sys.executable, "-c", STARTING, tmp_path]
+    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), signal.SIGKILL)
