@@ -21,17 +21,20 @@ from slipway_registry.jobs.attempt import Tools
 from slipway_registry.jobs.clock import Clock, SystemClock
 from slipway_registry.jobs.directory import locked_directory
 from slipway_registry.jobs.ledger import Ledger, Listener
-from slipway_registry.jobs.obtain import Need, Obtainer
+from slipway_registry.jobs.obtain import FetchFactory, Need, Obtainer
 from slipway_registry.jobs.queue import QueueSettings
 from slipway_registry.jobs.retry import Backoff, RetryPolicy
 from slipway_registry.jobs.scheduler import Scheduler
 from slipway_registry.jobs.store import Store
 from slipway_registry.transfer.budget import DiskBudget
+from slipway_registry.transfer.choice import Fetches, Transport
 from slipway_registry.transfer.engine import Fetch
 from slipway_registry.transfer.hashing import OneCore
-from slipway_registry.transfer.http import CONNECTIONS_PER_FILE, HttpFetch
-from slipway_registry.transfer.links import HubFile
+from slipway_registry.transfer.http import CONNECTIONS_PER_FILE
+from slipway_registry.transfer.links import HubFile, HubLimits
+from slipway_registry.transfer.persist import Patience
 from slipway_registry.transfer.wire import Wire, WireSettings
+from slipway_registry.transfer.xet import XetSessions, XetSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +59,11 @@ class EngineSettings:
     modes: Modes = field(default_factory=Modes.from_umask)
     symlinks: bool = True
     disk_reserve: int | None = None
+    transport: Transport = Transport.AUTO
     connections_per_file: int = CONNECTIONS_PER_FILE
     disk_threads: int = 4
     wire: WireSettings = field(default_factory=WireSettings)
+    xet: XetSettings = field(default_factory=XetSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
@@ -132,22 +137,24 @@ async def download_engine(
         )
 
 
-def fetch_factory(settings: EngineSettings, wire: Wire, quota: RateBudget) -> Callable[[Need], Fetch]:
+def fetch_factory(settings: EngineSettings, wire: Wire, quota: RateBudget) -> FetchFactory:
     """How files are fetched under these settings."""
     policy = settings.policy
     backoff = Backoff(policy.part_base, policy.part_cap, policy.part_tries, random.random)
+    fetches = Fetches(
+        wire=wire,
+        limits=HubLimits(quota),
+        patience=Patience(backoff, policy.part_patience),
+        sessions=XetSessions(settings.xet),
+        transport=settings.transport,
+        connections=settings.connections_per_file,
+    )
 
     def fetch(need: Need) -> Fetch:
         if settings.offline:
-            raise Fault(Reason.OFFLINE, f"offline mode is on ({settings.offline}) and {need.file.path} is not cached")
-        return HttpFetch(
-            wire=wire,
-            file=HubFile(endpoint=settings.endpoint, repo=need.repo, commit=need.commit, path=need.file.path),
-            credential=need.credential,
-            budget=quota,
-            backoff=backoff,
-            patience=policy.part_patience,
-            connections=settings.connections_per_file,
-        )
+            raise Fault(Reason.OFFLINE, f"Offline mode is on ({settings.offline}) and {need.file.path} is not cached.")
+        file = HubFile(endpoint=settings.endpoint, repo=need.repo, commit=need.commit, path=need.file.path)
+        size, xet_hash = need.file.size_bytes, need.file.xet_hash
+        return fetches.fetch(file, size, xet_hash, need.credential, mismatches=need.mismatches)
 
     return fetch

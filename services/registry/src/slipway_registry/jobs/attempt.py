@@ -147,8 +147,14 @@ class Attempt:
     async def _obtain(self, run: Run, blob: BlobRun) -> None:
         """One blob, again while its bytes turn out to be wrong or are deleted."""
         download = self._job.download
-        need = Need(repo=download.repo, commit=download.commit, file=blob.file, credential=self._job.credential)
         while not blob.verified:
+            need = Need(
+                repo=download.repo,
+                commit=download.commit,
+                file=blob.file,
+                credential=self._job.credential,
+                mismatches=blob.mismatches,
+            )
             blob.waiter = Waiter(self._when_fetched)
             try:
                 await self._board.ensure(need, blob.waiter)

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import BlobId, Commit, RepoId
 
 from slipway_registry.cache.blobs import BlobShelf
+from slipway_registry.cache.courtesy import holding_hub_lock
 from slipway_registry.cache.names import blob_of
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.jobs.store import Store, VerifiedBlob
 from slipway_registry.transfer.copy import CopyFetch
 from slipway_registry.transfer.engine import Blob, Fetch, Transfer
-from slipway_registry.transfer.errors import Vanished, disk_errors
+from slipway_registry.transfer.errors import Mismatch, Vanished, disk_errors
 from slipway_registry.transfer.frontier import Frontier
 from slipway_registry.transfer.halt import Halt
 from slipway_registry.transfer.hashing import OneCore, hash_file
@@ -32,6 +34,7 @@ class Need:
     commit: Commit
     file: RepoFile
     credential: Callable[[], Credential]
+    mismatches: int = 0  # how often its hash was wrong so far
 
     @property
     def blob(self) -> BlobId:
@@ -116,18 +119,26 @@ class Obtainer:
         Raises:
             See `transfer.errors`.
         """
-        repo, file = need.repo, need.file
-        if self._is_verified(repo, file) or self._verify_present(repo, file, halt, watch, fetched):
+        if self._is_verified(need.repo, need.file):
             return
         with disk_errors(self._shelf.hub):
-            self._shelf.prepare(repo)
-        fetch = self._from_elsewhere(repo, file)
-        if fetch is None and self._is_verified(repo, file):
-            return
+            self._shelf.prepare(need.repo)
+        lock = RepoPaths(self._shelf.hub, need.repo).lock(need.blob)
+        with holding_hub_lock(lock, self._shelf.modes, halt):
+            if need.mismatches == 0 and self._verify_present(need, halt, watch, fetched):
+                return
+            copy = self._from_elsewhere(need)
+            if copy or not self._is_verified(need.repo, need.file):
+                self._transfer(need, copy or self._fetch(need), halt, watch, fetched)
+
+    def _transfer(
+        self, need: Need, fetch: Fetch, halt: Halt, watch: Callable[[Gauge], None], fetched: Callable[[], None]
+    ) -> None:
+        repo, file = need.repo, need.file
         transfer = Transfer(
             Blob(etag=file.blob_id, size=file.size_bytes, label=f"{repo}/{file.path}"),
-            self._shelf.partial(repo, blob_of(file)),
-            fetch or self._fetch(need),
+            self._shelf.partial(repo, need.blob),
+            fetch,
             core=self._core,
             mode=self._shelf.modes.file,
             fetched=fetched,
@@ -135,50 +146,52 @@ class Obtainer:
         )
         watch(transfer)
         transfer.run(halt)
-        self._place(repo, file, transfer.crcs)
-
-    def _place(self, repo: RepoId, file: RepoFile, crcs: bytes) -> None:
-        try:
-            with disk_errors(file.path):
-                path = self._shelf.place(repo, blob_of(file))
-                self._remember(repo, file, path, crcs)
-        except Exception as error:
-            if isinstance(error.__cause__, FileNotFoundError):
+        with disk_errors(file.path):
+            try:
+                path = self._shelf.place(repo, need.blob)
+                self._remember(repo, file, path, transfer.crcs)
+            except FileNotFoundError as error:
                 raise Vanished(file.path) from error
-            raise
 
     def _is_verified(self, repo: RepoId, file: RepoFile) -> bool:
         path = self._shelf.path(repo, blob_of(file))
         return any(_unchanged(path, blob) for blob in self._store.verified(file.blob_id) if blob.repo == repo)
 
     def _verify_present(
-        self, repo: RepoId, file: RepoFile, halt: Halt, watch: Callable[[Gauge], None], fetched: Callable[[], None]
+        self, need: Need, halt: Halt, watch: Callable[[Gauge], None], fetched: Callable[[], None]
     ) -> bool:
-        """A blob that somebody else put there is hashed before it is trusted."""
-        path = self._shelf.path(repo, blob_of(file))
+        """A blob that somebody else put there is hashed before it is trusted; False if there is none.
+
+        Raises:
+            Mismatch: it is not what its name says, and will be replaced.
+        """
+        file, path = need.file, self._shelf.path(need.repo, need.blob)
         hashed = Hashed()
         try:
             if path.stat().st_size != file.size_bytes:
                 return False
             watch(hashed)
             fetched()
-            if hash_file(path, file.blob_id, self._core, halt, hashed.add) != file.blob_id:
-                return False
-            self._remember(repo, file, path, None)
+            digest = hash_file(path, file.blob_id, self._core, halt, hashed.add)
+            if digest == file.blob_id:
+                self._remember(need.repo, file, path, None)
         except OSError:
             return False
+        if digest != file.blob_id:
+            raise Mismatch(f"{need.repo}/{file.path} in the cache", file.blob_id, digest)
         return True
 
-    def _from_elsewhere(self, repo: RepoId, file: RepoFile) -> Fetch | None:
+    def _from_elsewhere(self, need: Need) -> Fetch | None:
         """Link the blob from another repository that has it; a copying fetch where links do not work."""
+        repo, file = need.repo, need.file
         for blob in self._store.verified(file.blob_id):
-            path = self._shelf.path(blob.repo, blob_of(file))
+            path = self._shelf.path(blob.repo, need.blob)
             if blob.repo == repo or not _unchanged(path, blob):
                 continue
-            if self._shelf.adopt(repo, blob_of(file), path):
-                self._remember(repo, file, self._shelf.path(repo, blob_of(file)), blob.block_crcs)
-                return None
-            return CopyFetch(path)
+            if not self._shelf.adopt(repo, need.blob, path):
+                return CopyFetch(path)
+            self._remember(repo, file, self._shelf.path(repo, need.blob), blob.block_crcs)
+            return None
         return None
 
     def _remember(self, repo: RepoId, file: RepoFile, path: Path, crcs: bytes | None) -> None:

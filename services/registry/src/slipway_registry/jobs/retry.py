@@ -28,10 +28,10 @@ class Backoff:
 class RetryPolicy:
     """What a download does about setbacks. Settings; seconds."""
 
-    # Within one connection: together about 15 s, what a restart of a load balancer takes.
-    part_base: float = 0.5
+    # Within one connection: together about 10 s, what a restart of a load balancer takes.
+    part_base: float = 0.2
     part_cap: float = 8.0
-    part_tries: int = 5
+    part_tries: int = 6
     # A server that asks for a longer wait than this is obeyed by the whole download, visibly, in BACKING_OFF.
     part_patience: float = 10.0
     # Whole download, faults other than an absent Hub, counted only while no byte arrives.

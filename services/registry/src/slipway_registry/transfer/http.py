@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slipway_registry.hub.credentials import Credential
-from slipway_registry.hub.rate import RateBudget
 from slipway_registry.transfer.halt import Halt
-from slipway_registry.transfer.links import FileSource, HubFile
+from slipway_registry.transfer.links import FileSource, HubFile, HubLimits
 from slipway_registry.transfer.partial import Partial
-from slipway_registry.transfer.parts import Backoff, Counters, PartFetch
+from slipway_registry.transfer.parts import Counters, PartFetch
+from slipway_registry.transfer.persist import Patience
 from slipway_registry.transfer.wire import Wire
 
 # What one file takes at most: a CDN connection brings 20 to 100 MB/s, so eight fill 1.6 Gbit/s and more.
@@ -22,20 +22,18 @@ class HttpFetch:
     wire: Wire
     file: HubFile
     credential: Callable[[], Credential]
-    budget: RateBudget
-    backoff: Backoff
-    patience: float
+    limits: HubLimits
+    patience: Patience
     connections: int = CONNECTIONS_PER_FILE
 
     def __call__(self, partial: Partial, halt: Halt, counters: Counters) -> None:
         """Return when every byte is there; raises what PartFetch.run raises."""
-        source = FileSource(self.wire, self.file, self.credential, self.budget)
+        source = FileSource(self.wire, self.file, self.credential, self.limits)
         PartFetch(
             partial,
             source,
             halt,
             counters,
             connections=self.connections,
-            backoff=self.backoff,
             patience=self.patience,
         ).run()

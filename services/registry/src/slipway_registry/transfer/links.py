@@ -42,20 +42,55 @@ class HubFile:
         """Its `resolve` route."""
         return f"{self.endpoint}/{self.repo}/resolve/{self.commit}/{quote(self.path)}"
 
+    @property
+    def xet_token_url(self) -> str:
+        """Where a token for the repository's Xet storage is had."""
+        return f"{self.endpoint}/api/models/{self.repo}/xet-read-token/{self.commit}"
+
+
+@dataclass(frozen=True, slots=True)
+class HubLimits:
+    """What holds for every request to the Hub itself: its quota, shared by all who ask, its bearer, its refusals."""
+
+    quota: RateBudget
+
+    def headers(self, credential: Credential) -> dict[str, str]:
+        """Count a request and give its Authorization.
+
+        Raises:
+            Away: the quota is used up; nothing may be asked before `retry_after`.
+        """
+        if (wait := self.quota.take(credential.key, RESOLVERS)) > 0:
+            raise Away("the Hub's quota is used up", reason=Reason.HUB_RATE_LIMITED, retry_after=wait)
+        return {"Authorization": f"Bearer {credential.token}"} if credential.token else {}
+
+    def check(self, response: Response, file: HubFile, credential: Credential) -> None:
+        """Learn from an answer of the Hub's own origin.
+
+        Raises:
+            Setback, Away, Fault: it is no success.
+        """
+        status, headers = response.status, response.headers
+        asked = self.quota.learn(credential.key, RESOLVERS, status, headers) or retry_after(headers)
+        if status in _REFUSALS:
+            refusal = Refusal(status, response.header("X-Error-Code"), response.header("X-Error-Message"))
+            subject = Subject(repo=file.repo, revision=file.commit, path=file.path)
+            raise fault_of(refusal, subject, credential, file.endpoint)
+        check_passing(response, asked)
+
 
 class FileSource:
     """Opens ranges of one file; its link is shared by all threads that fetch it.
 
     Args:
         credential: asked before each request to the Hub, so that a rotated token is used at once.
-        budget: the Hub's quota, shared with everyone else who asks it.
     """
 
-    def __init__(self, wire: Wire, file: HubFile, credential: Callable[[], Credential], budget: RateBudget) -> None:
+    def __init__(self, wire: Wire, file: HubFile, credential: Callable[[], Credential], limits: HubLimits) -> None:
         self._wire = wire
         self._file = file
         self._credential = credential
-        self._budget = budget
+        self._limits = limits
         self._hub = Origin.of(file.endpoint)
         self._link: str | None = None
         self._resolving = threading.Lock()
@@ -79,45 +114,36 @@ class FileSource:
 
     def _follow(self, url: str, start: int, end: int, halt: Halt, stack: contextlib.ExitStack) -> Response:
         for _ in range(_MAX_REDIRECTS):
+            own = Origin.of(url) == self._hub
+            headers = self._limits.headers(self._credential()) if own else {}
             with contextlib.ExitStack() as hop:
-                response = hop.enter_context(self._get(url, start, end, halt))
+                ranged = headers | {"Range": f"bytes={start}-{end - 1}"}
+                response = hop.enter_context(self._wire.get(url, ranged, halt))
                 if response.status not in _REDIRECTS:
-                    self._check(response)
-                    if Origin.of(url) != self._hub:
-                        self._link = url
+                    self._check(response, own=own)
+                    self._link = None if own else url
                     stack.push(hop.pop_all())
                     return response
                 url = urljoin(url, response.header("Location"))
         raise Setback(f"{self._hub}: more than {_MAX_REDIRECTS} redirects")
 
-    def _get(self, url: str, start: int, end: int, halt: Halt) -> contextlib.AbstractContextManager[Response]:
-        headers = {"Range": f"bytes={start}-{end - 1}"}
-        if Origin.of(url) == self._hub:
-            credential = self._credential()
-            if (wait := self._budget.take(credential.key, RESOLVERS)) > 0:
-                raise Away("the Hub's quota is used up", reason=Reason.HUB_RATE_LIMITED, retry_after=wait)
-            if token := credential.token:
-                headers["Authorization"] = f"Bearer {token}"
-        return self._wire.get(url, headers, halt)
-
-    def _check(self, response: Response) -> None:
-        status = response.status
-        if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-            return
-        own = Origin.of(response.url) == self._hub
-        asked = retry_after(response.headers)
+    def _check(self, response: Response, *, own: bool) -> None:
         if own:
-            learnt = self._budget.learn(self._credential().key, RESOLVERS, status, response.headers)
-            asked = learnt if learnt is not None else asked
-        text = f"{response.where} answered {status}"
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._limits.check(response, self._file, self._credential())
+            return
+        if HTTPStatus.BAD_REQUEST <= response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._link = None  # expired, or moved
+        check_passing(response, retry_after(response.headers))
+
+
+def check_passing(response: Response, asked: float | None) -> None:
+    """Raises Setback or Away unless the answer is a success; `asked`: seconds to wait, if that was said."""
+    text = f"{response.where} answered {response.status}"
+    match response.status:
+        case HTTPStatus.OK | HTTPStatus.PARTIAL_CONTENT:
+            return
+        case HTTPStatus.TOO_MANY_REQUESTS:
             raise Away(text, reason=Reason.HUB_RATE_LIMITED, retry_after=asked)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Away(text, reason=Reason.HUB_ERROR, retry_after=asked)
-        if own and status in _REFUSALS:
-            file = self._file
-            refusal = Refusal(status, response.header("X-Error-Code"), response.header("X-Error-Message"))
-            subject = Subject(repo=file.repo, revision=file.commit, path=file.path)
-            raise fault_of(refusal, subject, self._credential(), file.endpoint)
-        self._link = None  # expired, or moved
-        raise Setback(text, retry_after=asked)
+    raise Setback(text, retry_after=asked)

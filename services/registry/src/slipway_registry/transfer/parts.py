@@ -11,6 +11,7 @@ from slipway_registry.transfer.errors import Setback
 from slipway_registry.transfer.halt import Halt, Halted
 from slipway_registry.transfer.links import FileSource
 from slipway_registry.transfer.partial import Partial
+from slipway_registry.transfer.persist import Patience, persist
 from slipway_registry.transfer.ranges import MIN_PART_BYTES, Ranges, Span
 from slipway_registry.transfer.wire import Response
 
@@ -18,10 +19,6 @@ from slipway_registry.transfer.wire import Response
 BUFFER_BYTES = 256 << 10
 # On a slow link bytes are written at least this often (seconds), so that progress is seen and little is lost.
 _FLUSH_INTERVAL = 0.2
-
-
-# Seconds to wait before repetition number n (from 1); None: give up.
-Backoff = Callable[[int], float | None]
 
 
 @dataclass(slots=True)
@@ -41,8 +38,7 @@ class PartFetch:
 
     Args:
         connections: at most this many at once.
-        backoff: between tries of one connection that bring nothing; a try that brought bytes starts the count anew.
-        patience: seconds; a server that asks for a longer wait than this ends the fetch with that Setback.
+        patience: of each connection.
     """
 
     def __init__(
@@ -53,14 +49,12 @@ class PartFetch:
         counters: Counters,
         *,
         connections: int,
-        backoff: Backoff,
-        patience: float,
+        patience: Patience,
     ) -> None:
         self._partial = partial
         self._source = source
         self._halt = halt
         self._counters = counters
-        self._backoff = backoff
         self._patience = patience
         gaps = partial.frontier.gaps()
         missing = sum(end - start for start, end in gaps)
@@ -113,7 +107,9 @@ class PartFetch:
     def _fetch_parts(self, buffer: memoryview, halt: Halt) -> None:
         while span := self._ranges.take():
             try:
-                self._persist(partial(self._fetch, span, buffer, halt), partial(getattr, span, "position"), halt)
+                persist(
+                    partial(self._fetch, span, buffer, halt), partial(getattr, span, "position"), self._patience, halt
+                )
             except Setback as setback:
                 self._ranges.release(span)
                 if self._others_carry_on(setback):
@@ -122,26 +118,14 @@ class PartFetch:
             except _RangeIgnoredError:
                 self._ranges.collapse()
                 if self._begin_streaming():
-                    self._persist(partial(self._fetch_whole, buffer, halt), lambda: self._partial.frontier.done, halt)
+                    persist(
+                        partial(self._fetch_whole, buffer, halt),
+                        lambda: self._partial.frontier.done,
+                        self._patience,
+                        halt,
+                    )
                 return
             self._ranges.release(span)
-
-    def _persist(self, attempt: Callable[[], None], progress: Callable[[], int], halt: Halt) -> None:
-        """Repeat an attempt that sets back; raises the last Setback when patience or tries run out."""
-        tries = 0
-        while True:
-            before = progress()
-            try:
-                attempt()
-            except Setback as setback:
-                tries = 1 if progress() > before else tries + 1
-                delay = self._backoff(tries)
-                asked = setback.retry_after or 0.0
-                if delay is None or asked > self._patience:
-                    raise
-                halt.wait(max(delay, asked))
-            else:
-                return
 
     def _others_carry_on(self, setback: Setback) -> bool:
         with self._lock:

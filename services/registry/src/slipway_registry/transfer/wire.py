@@ -105,6 +105,19 @@ class Response:
             self.length -= count
             return count
 
+    def read(self, most: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            Setback: it is longer than `most` bytes, or broke.
+        """
+        buffer, filled = memoryview(bytearray(most + 1)), 0
+        while filled <= most and (count := self.receive_into(buffer[filled:])):
+            filled += count
+        if filled > most:
+            raise Setback(f"{self.where} sends more than {most} bytes")
+        return bytes(buffer[:filled])
+
     def drain(self) -> None:
         """Receive what little is left (the text beside a redirect), so that the connection can be kept."""
         if self.length is not None and self.length <= _DRAIN_BYTES:

@@ -1,0 +1,208 @@
+"""Fills a partial through Xet storage: ordered streams of hf-xet from wherever the frontier is.
+
+hf-xet fetches chunks in parallel and puts them together; what it does not do is resume, verify, or stop by itself. So a
+stream begins at each gap of the frontier, the hash is checked like any other, and a halt aborts the stream's group.
+Observed in hf-xet 1.8 and allowed for here: when the reconstruction cannot be had, the stream ends without an error and
+without bytes; errors have no types of their own beyond OSError, ConnectionError and RuntimeError.
+"""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import hf_xet as untyped
+from slipway_service.fault import Fault, Reason
+
+from slipway_registry.hub.credentials import Credential
+from slipway_registry.transfer.errors import Away, DiskFull, Setback, Vanished
+from slipway_registry.transfer.halt import Halt, Halted
+from slipway_registry.transfer.links import HubFile, HubLimits
+from slipway_registry.transfer.partial import Partial
+from slipway_registry.transfer.parts import Counters
+from slipway_registry.transfer.persist import Patience, persist
+from slipway_registry.transfer.wire import Origin, Wire
+
+# hf-xet hands over up to a xorb (64 MiB) at once; it is written in these pieces, with a look at the halt in between.
+_WRITE_BYTES = 4 << 20
+_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})")
+_TOKEN_BYTES = 64 << 10
+
+hf_xet: Any = untyped  # a native module without types; what is used of it is below
+
+
+class _Group(Protocol):
+    def download_stream(self, info: object, start: int, end: int) -> Iterator[bytes]: ...
+
+    def abort(self) -> None: ...
+
+
+class _Session(Protocol):
+    def new_download_stream_group(self, **options: object) -> _Group: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XetSettings:
+    """Bounds of the process's one Xet session, over all files."""
+
+    # hf-xet's own default is 1.5 GB and more; on loopback 256 MB are as fast.
+    buffer_bytes: int = 256_000_000
+    connect_timeout: float = 10.0
+    stall_timeout: float = 30.0
+    tries: int = 3  # of one request within hf-xet, before the stream fails and ours begin
+
+    def config(self) -> object:
+        """The same in hf-xet's words."""
+        return hf_xet.XetConfig().with_config(
+            {
+                "client.connect_timeout": f"{int(self.connect_timeout * 1000)}ms",
+                "client.read_timeout": f"{int(self.stall_timeout * 1000)}ms",
+                "client.retry_max_attempts": self.tries,
+                "client.retry_base_delay": "500ms",
+                "reconstruction.download_buffer_size": self.buffer_bytes,
+                "reconstruction.download_buffer_limit": self.buffer_bytes,
+                "reconstruction.download_buffer_perfile_size": 0,
+                "reconstruction.min_prefetch_buffer": self.buffer_bytes,
+                "telemetry.enabled": False,
+            }
+        )
+
+
+@dataclass(slots=True)
+class XetSessions:
+    """The process's session, made when it is first needed: it starts threads of its own."""
+
+    settings: XetSettings = field(default_factory=XetSettings)
+    _session: _Session | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self) -> _Session:
+        """The session."""
+        with self._lock:
+            if self._session is None:
+                self._session = hf_xet.XetSession(config=self.settings.config())
+            return self._session
+
+
+@dataclass(frozen=True, slots=True)
+class XetAccess:
+    """Where the chunks of a repository are, and a token for them."""
+
+    url: str
+    token: str
+    expires: int  # unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XetFetch:
+    """Fetches one file of the Hub that is in Xet storage."""
+
+    sessions: XetSessions
+    wire: Wire
+    file: HubFile
+    xet_hash: str
+    credential: Callable[[], Credential]
+    limits: HubLimits
+    patience: Patience
+
+    def __call__(self, partial: Partial, halt: Halt, counters: Counters) -> None:
+        """Return when every byte is there; raises what `transfer.errors` lists."""
+        counters.connections = 1
+        try:
+            persist(
+                lambda: self._stream_gaps(partial, halt, counters),
+                lambda: partial.frontier.done,
+                self.patience,
+                halt,
+            )
+        finally:
+            counters.connections = 0
+
+    def _stream_gaps(self, partial: Partial, halt: Halt, counters: Counters) -> None:
+        gaps = partial.frontier.gaps()
+        if not gaps:
+            return
+        access = self._access(halt)
+        with xet_errors(access.url, halt):
+            group = self._group(access)
+        with halt.waking(group.abort):
+            for start, end in gaps:
+                self._stream(group, start, end, partial, halt, counters, access.url)
+
+    def _stream(
+        self,
+        group: _Group,
+        start: int,
+        end: int,
+        partial: Partial,
+        halt: Halt,
+        counters: Counters,
+        url: str,
+    ) -> None:
+        info = hf_xet.XetFileInfo(self.xet_hash, partial.size)
+        with xet_errors(url, halt):
+            for chunk in group.download_stream(info, start=start, end=end):
+                view = memoryview(chunk)[: end - start]
+                counters.received += len(view)
+                while view:
+                    halt.check()
+                    partial.check_present()
+                    partial.write(start, view[:_WRITE_BYTES])
+                    start += len(view[:_WRITE_BYTES])
+                    view = view[_WRITE_BYTES:]
+        if start < end:
+            raise Setback(f"{Origin.of(url)}: the stream ended {end - start} bytes early")
+
+    def _group(self, access: XetAccess) -> _Group:
+        token = self.credential().token
+        return self.sessions.get().new_download_stream_group(
+            endpoint=access.url,
+            token=access.token,
+            token_expiry_unix_secs=access.expires,
+            token_refresh_url=self.file.xet_token_url,
+            token_refresh_headers={"Authorization": f"Bearer {token}"} if token else {},
+        )
+
+    def _access(self, halt: Halt) -> XetAccess:
+        """Ask the Hub; raises as a request for the file itself would."""
+        url = self.file.xet_token_url
+        headers = self.limits.headers(self.credential())
+        with self.wire.get(url, headers, halt) as response:
+            self.limits.check(response, self.file, self.credential())
+            body = response.read(_TOKEN_BYTES)
+        try:
+            found = json.loads(body)
+            access = XetAccess(str(found["casUrl"]), str(found["accessToken"]), int(found["exp"]))
+        except (ValueError, KeyError, TypeError):
+            raise Setback(f"{Origin.of(url)} did not say where the chunks of {self.file.repo} are") from None
+        Origin.of(access.url)  # http(s) only
+        return access
+
+
+@contextlib.contextmanager
+def xet_errors(url: str, halt: Halt) -> Iterator[None]:
+    """Turn what hf-xet raises into ours."""
+    try:
+        yield
+    except (Setback, Fault, Halted, DiskFull, Vanished):
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        halt.check()  # an aborted stream fails with whatever it was doing
+        raise _setback_of(error, str(Origin.of(url))) from error
+
+
+def _setback_of(error: Exception, origin: str) -> Setback:
+    match = _STATUS.search(str(error))
+    status = int(match[1]) if match else 0
+    if status == 429:
+        return Away(f"{origin} answered 429", reason=Reason.HUB_RATE_LIMITED)
+    if status >= 500:
+        return Away(f"{origin} answered {status}", reason=Reason.HUB_ERROR)
+    if status:
+        return Setback(f"{origin} answered {status}")
+    if isinstance(error, ConnectionError):
+        return Away(f"{origin} could not be reached", reason=Reason.HUB_UNREACHABLE)
+    return Setback(f"{origin}: the stream broke ({type(error).__name__})")
