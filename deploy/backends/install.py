@@ -143,7 +143,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 if __name__ == "__main__":
     for _ending in (signal.SIGTERM, signal.SIGHUP):  # as exceptions, so that what a build has started ends too
-        signal.signal(_ending, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(_ending) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(_ending, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(main(sys.argv[1:], os.environ))
     except KeyboardInterrupt:

@@ -58,21 +58,20 @@ class Steps:
         say(f"{self._name:<13}{self.seconds:4.0f} s  {text}")
 
     def run(self, *argv: str | Path, advice: str = "") -> None:
-        """Run a command to its end. Raises InstallError with the end of its output, and `advice`."""
-        if self.attempt(*argv) != 0:
-            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
-            raise InstallError(
-                f"{tail}\n\n{Path(argv[0]).name} failed; all of its output: {self.log}\n{advice}".rstrip()
-            )
+        """Run a command to its end; if we are ended, so is everything it started.
 
-    def attempt(self, *argv: str | Path) -> int:
-        """Run a command to its end and return its exit status. If we are ended, so is everything it started."""
+        Raises InstallError with the end of its output, and `advice`, if it fails.
+        """
         env = {k: v for k, v in os.environ.items() if k not in _FOREIGN}
         env.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", PYTHONNOUSERSITE="1")
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(map(str, argv))}\n")
             log.flush()
-            return _until_its_end(argv, env, log)
+            status = _until_its_end(argv, env, log)
+        if status != 0:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+            said = f"{tail}\n\n{Path(argv[0]).name} failed; all of its output: {self.log}\n{advice}"
+            raise InstallError(said.rstrip())
 
     def venv(self, at: Path) -> Path:
         """Make a virtual environment of the running Python, with the pinned pip, and return its interpreter."""
