@@ -14,7 +14,7 @@ API = "api"
 RESOLVERS = "resolvers"
 """Kinds of routes: the API, and the resolving of files."""
 
-_RATE_LIMIT = re.compile(r'"(?P<bucket>\w+)"\s*;\s*r\s*=\s*(?P<left>\d{1,9})\s*;\s*t\s*=\s*(?P<seconds>\d{1,9})')
+_RATE_LIMIT = re.compile(r'"(?P<bucket>\w+)"\s*;\s*r\s*=\s*(?P<left>\d{1,9})\s*;\s*t\s*=\s*(?P<seconds>\d{1,9})(?!\d)')
 
 MAX_WAIT = 3600.0
 """Longest wait, seconds, that is taken from the Hub's word; its windows are five minutes."""
