@@ -156,7 +156,8 @@ def test_each_bar_is_seen_while_it_stands(terminal: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", DRAWER], stdin=subprocess.PIPE, stderr=theirs) as drawer:
         os.close(theirs)
         assert drawer.stdin
-        lines, bars = Lines(), []
+        lines = Lines()
+        bars: list[Bar] = []
         for count in range(1, 6):  # it draws the next one only when told to
             while len(bars) < count:
                 bars += [bar for line in lines.feed(os.read(ours, 7)) if (bar := parse_bar(line))]

@@ -216,7 +216,7 @@ class HttpQuestion:
 
     method: str
     path: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = None
     timeout: float
     judge: Callable[[int, bytes], Judgement] = judge_status

@@ -59,7 +59,7 @@ FLAGS: Rules = {
     "--enable-chunked-prefill": switch,
     "--no-enable-chunked-prefill": switch,
     "--kv-cache-dtype": choice("auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"),
-    "--quantization": pattern(r"[a-z0-9_-]{1,40}", "a name such as awq, gptq, fp8"),
+    "--quantization": pattern(r"[a-z0-9][a-z0-9_-]{0,39}", "a name such as awq, gptq, fp8"),
     "--load-format": choice("auto", "safetensors", "fastsafetensors"),
     "--safetensors-load-strategy": choice("lazy", "eager", "prefetch"),
     "--cpu-offload-gb": number(0, 4096),
@@ -69,8 +69,8 @@ FLAGS: Rules = {
     "--enable-expert-parallel": switch,
     "--disable-custom-all-reduce": switch,
     "--enable-auto-tool-choice": switch,
-    "--tool-call-parser": pattern(r"[a-z0-9_]{1,40}", "a name such as hermes"),
-    "--reasoning-parser": pattern(r"[a-z0-9_]{1,40}", "a name such as qwen3"),
+    "--tool-call-parser": pattern(r"[a-z0-9][a-z0-9_]{0,39}", "a name such as hermes"),
+    "--reasoning-parser": pattern(r"[a-z0-9][a-z0-9_]{0,39}", "a name such as qwen3"),
     "--tokenizer-mode": choice("auto", "slow", "mistral"),
     "--generation-config": choice("auto", "vllm"),
     "--convert": choice("auto", "none", "embed", "classify"),
@@ -81,9 +81,9 @@ FLAGS: Rules = {
 VARIABLES: Rules = {
     **ENVIRONMENT,
     "VLLM_CPU_KVCACHE_SPACE": integer(1, 4096),
-    "VLLM_CPU_OMP_THREADS_BIND": pattern(r"auto|nobind|[0-9,|-]{1,200}", "auto, nobind or lists of cores"),
+    "VLLM_CPU_OMP_THREADS_BIND": pattern(r"auto|nobind|[0-9][0-9,|-]{0,199}", "auto, nobind or lists of cores"),
     "VLLM_LOGGING_LEVEL": choice("DEBUG", "INFO", "WARNING"),
-    "VLLM_ATTENTION_BACKEND": pattern(r"[A-Z0-9_]{1,40}", "a name such as FLASH_ATTN"),
+    "VLLM_ATTENTION_BACKEND": pattern(r"[A-Z][A-Z0-9_]{0,39}", "a name such as FLASH_ATTN"),
     "VLLM_USE_TRITON_FLASH_ATTN": choice("0", "1"),
 }
 
