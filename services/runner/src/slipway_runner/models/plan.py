@@ -218,7 +218,7 @@ _NOT_CHOSEN = Found(backend="", version="", program=(), kinds=frozenset())
 def guess_task(description: Description, plan: Plan, facts: ModelFacts) -> Task:
     """What a model is for, when nobody says: what files, tags and names tell, else what its architecture can do."""
     detected = detect_task(
-        name=f"{description.name} {plan.weights[0]}",
+        name=f"{plan.spec.default_id} {plan.weights[0]}",  # of a path not the folders above it
         pipeline_tag=description.pipeline_tag,
         architecture=facts.architecture,
         pooling=facts.pooling,

@@ -277,7 +277,10 @@ class Run:
 
     def _hear(self, signal: Signal) -> None:
         now = anyio.current_time()
+        before = self._tracker.stage
         self._tracker.feed(signal, now)
+        if self._tracker.stage is not before:
+            self._on.report(self._tracker.progress(now))
         if self._stall is not None:
             self._set_stall(self._stall.news(now))
         self._moved.set()
