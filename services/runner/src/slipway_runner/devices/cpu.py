@@ -88,5 +88,5 @@ def _model_name(proc: Path) -> str:
 
 def _read(path: Path) -> str:
     with suppress(OSError, UnicodeDecodeError):
-        return path.read_text()
+        return path.read_text().strip()
     return ""
