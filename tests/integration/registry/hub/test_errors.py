@@ -1,0 +1,153 @@
+"""Each cause of failure, from the wire to its reason, whatever huggingface_hub calls it."""
+
+import pytest
+from slipway_registry.hub.credentials import ANONYMOUS, Credential, Credentials
+from slipway_service.fault import Reason
+
+from tests.hub.emulator import HubEmulator
+from tests.hub.faults import ContentLength, Delay, Fault, Reset, Slow, StallAfter, Status, Truncate
+from tests.integration.registry.hub.client import HubClient, caller, fault_of
+
+pytestmark = pytest.mark.anyio
+
+SHA1 = "1" * 40
+SERVICE = Credentials("hf_nobody").service()
+CALLER = caller("hf_nobody")
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision", "credential", "reason"),
+    [
+        ("org/none", "main", ANONYMOUS, Reason.REPO_NOT_FOUND),
+        ("org/none", "main", caller("hf_ann"), Reason.REPO_NOT_FOUND),
+        ("org/m", "none", ANONYMOUS, Reason.REVISION_NOT_FOUND),
+        ("org/m", "e" * 40, ANONYMOUS, Reason.REVISION_NOT_FOUND),
+        ("org/disabled", "main", ANONYMOUS, Reason.REPO_DISABLED),
+        ("org/m", "main", CALLER, Reason.CREDENTIAL_INVALID),
+        ("org/m", "main", SERVICE, Reason.SERVICE_CREDENTIAL_INVALID),
+    ],
+)
+async def test_what_the_hub_refuses(
+    hub: HubEmulator, client: HubClient, repo: str, revision: str, credential: Credential, reason: Reason
+) -> None:
+    hub.add_repo("org/m", {"a": "1"})
+    hub.add_repo("org/disabled", {"a": "1"}, disabled=True)
+    hub.add_user("ann", "hf_ann")
+    fault = await fault_of(client.tree(repo, revision, credential))
+    assert fault.reason is reason
+    assert fault.facts["repo_id"] == repo
+    assert client.slept == []  # nothing that waiting would mend
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (Status(500), Reason.HUB_ERROR),
+        (Status(502, body="<html>bad gateway</html>"), Reason.HUB_ERROR),
+        (Status(503), Reason.HUB_ERROR),
+        (Status(504), Reason.HUB_ERROR),
+        (Status(408), Reason.HUB_ERROR),
+        (Status(429), Reason.HUB_RATE_LIMITED),
+        (Reset(), Reason.HUB_UNREACHABLE),
+        (Reset(after=5), Reason.HUB_UNREACHABLE),
+        (Truncate(after=5), Reason.HUB_UNREACHABLE),
+        (ContentLength(delta=7), Reason.HUB_UNREACHABLE),
+        (Delay(None), Reason.HUB_UNREACHABLE),
+        (StallAfter(after=5), Reason.HUB_UNREACHABLE),
+    ],
+    ids=repr,
+)
+async def test_what_may_pass_is_tried_again_and_then_told(hub: HubEmulator, what: Fault, reason: Reason) -> None:
+    client = HubClient(hub.endpoint, read_timeout=0.3, tries=3)
+    hub.add_repo("org/m", {"a": "1"})
+    hub.faults.add(what, "/revision/")
+    fault = await fault_of(client.tree("org/m"))
+    assert fault.reason is reason
+    assert fault.retry_after is not None
+    assert client.slept == [0.5, 1.0]
+    assert len(hub.journal.requests()) == 3
+    hub.faults.clear()
+    assert (await client.tree("org/m")).files
+
+
+@pytest.mark.parametrize("what", [Status(500), Reset(), Truncate(after=5), Delay(None)], ids=repr)
+async def test_what_passes_is_not_noticed(hub: HubEmulator, what: Fault) -> None:
+    client = HubClient(hub.endpoint, read_timeout=0.3)
+    hub.add_repo("org/m", {"a": "1"})
+    hub.faults.add(what, "/api/", times=2)
+    assert (await client.tree("org/m")).files
+
+
+async def test_a_hub_that_is_away(hub: HubEmulator, client: HubClient) -> None:
+    hub.add_repo("org/m", {"a": "1"})
+    hub.down("hub")
+    fault = await fault_of(client.tree("org/m"))
+    assert fault.reason is Reason.HUB_UNREACHABLE
+    assert "Connect" in fault.text
+    hub.up("hub")
+    assert (await client.tree("org/m")).files
+
+
+async def test_a_name_that_nobody_has() -> None:
+    client = HubClient("http://hub.invalid", tries=1)
+    assert (await fault_of(client.tree("org/m"))).reason is Reason.HUB_UNREACHABLE
+
+
+async def test_an_answer_that_drips_is_given_up(hub: HubEmulator) -> None:
+    client = HubClient(hub.endpoint, call_timeout=0.5, tries=1)
+    hub.add_repo("org/m", {f"file-{n}": "x" for n in range(200)})
+    hub.faults.add(Slow(rate=200), "/tree/")
+    fault = await fault_of(client.tree("org/m"))
+    assert fault.reason is Reason.HUB_UNREACHABLE
+    assert "0.5 s" in fault.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>captive portal</html>",
+        "[]",
+        "{}",
+        '{"id":"org/m"}',
+        '{"id":"org/m","sha":"../x"}',
+        '{"sha":"' + "c" * 40 + '"}',
+    ],
+)
+async def test_an_answer_that_no_hub_gives(hub: HubEmulator, client: HubClient, body: str) -> None:
+    hub.faults.add(Status(200, body=body), "/revision/")
+    fault = await fault_of(client.tree("org/m"))
+    assert fault.reason is Reason.HUB_ERROR
+    assert "does not answer as a Hub does" in fault.text
+
+
+async def test_another_commit_than_was_asked_for(hub: HubEmulator, client: HubClient) -> None:
+    repo = hub.add_repo("org/m", {"a": "1"})
+    other = '{"id":"org/m","sha":"' + "c" * 40 + '"}'
+    hub.faults.add(Status(200, body=other), "/revision/")
+    assert (await fault_of(client.tree("org/m", repo.head.id))).reason is Reason.HUB_ERROR
+
+
+@pytest.mark.parametrize("path", ["../../../etc/passwd", "/etc/passwd", "a\\\\b", "a\\u0000b", "\\ud800"])
+async def test_a_listing_that_must_not_reach_the_disk(hub: HubEmulator, client: HubClient, path: str) -> None:
+    hub.add_repo("org/m", {"a": "1"})
+    entry = f'[{{"type":"file","path":"{path}","size":1,"oid":"{SHA1}"}}]'
+    hub.faults.add(Status(200, body=entry), "/tree/")
+    assert (await fault_of(client.tree("org/m"))).reason is Reason.HUB_ANSWER_UNSAFE
+
+
+async def test_a_listing_without_end(hub: HubEmulator, client: HubClient) -> None:
+    hub.add_repo("org/m", {"a": "1"})
+    link = {"Link": f'<{hub.endpoint}/x?cursor=again>; rel="next"'}
+    hub.faults.add(Status(200, body="[]", headers=link), "/tree/")
+    assert (await fault_of(client.tree("org/m"))).reason is Reason.HUB_ANSWER_UNSAFE
+    assert len(hub.journal.requests("/tree/")) == 2
+
+
+async def test_an_endless_answer_is_cut_off(
+    hub: HubEmulator, client: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway_registry.hub.session.MAX_ANSWER_BYTES", 1000)
+    hub.add_repo("org/m", {f"file-{n}": "x" for n in range(200)})
+    fault = await fault_of(client.tree("org/m"))
+    assert fault.reason is Reason.HUB_ERROR
+    assert "more than 1,000 bytes" in fault.text
