@@ -22,6 +22,8 @@ GATED, PRIVATE = f"{ORGANISATION}/gated-chat-GGUF", f"{ORGANISATION}/private-cha
 TINY_CHAT = ChatModel(name="tiny-chat", layers=16, feed_forward=1024)
 NANO_CHAT = ChatModel(name="nano-chat", layers=2)
 TINY_LLAMA = ChatModel(name="tiny-llama", layers=4)
+# Large enough that a person sees its four shards load one after the other.
+SMALL_LLAMA = ChatModel(name="small-llama", layers=16, feed_forward=8192)
 TINY_EMBED = Bert(name="tiny-embed")
 TINY_RERANK = Bert(name="tiny-rerank", reranker=True)
 
@@ -31,7 +33,7 @@ _DEFAULT_DIRECTORY = Path(__file__).resolve().parents[3] / "build" / "hub-models
 def demo_models(directory: Path = _DEFAULT_DIRECTORY) -> Path:
     """Make the weights, or find those that the same makers made before; one folder for each repository.
 
-    About 160 MB, in a second. Several processes may do so at once.
+    About 370 MB, in a few seconds. Several processes may do so at once.
     """
     made = directory / _digest_of_makers()
     if made.exists():
@@ -79,6 +81,16 @@ def demo_repos(hub: HubEmulator, directory: Path = _DEFAULT_DIRECTORY) -> None:
         pipeline_tag="text-generation",
         library_name="transformers",
     )
+    add(
+        "small-llama",
+        "Four shards of 53 MB.",
+        downloads=2_000,
+        likes=25,
+        trending=12,
+        xet=True,
+        pipeline_tag="text-generation",
+        library_name="transformers",
+    )
     for kind, task in (("embed", "feature-extraction"), ("rerank", "text-ranking")):
         library = "sentence-transformers"
         text = f"A BERT for {task}."
@@ -102,6 +114,7 @@ def _make(directory: Path) -> None:
     for name in ("gated-chat", "private-chat"):
         chat_gguf.write(NANO_CHAT, "Q8_0", directory / f"{name}-GGUF" / f"{name}-Q8_0.gguf")
     chat_folder.write(TINY_LLAMA, directory / "tiny-llama", shards=4)
+    chat_folder.write(SMALL_LLAMA, directory / "small-llama", shards=4)
     for model in (TINY_EMBED, TINY_RERANK):
         bert_files.write_folder(model, directory / model.name)
         bert_files.write_gguf(model, directory / f"{model.name}-GGUF" / f"{model.name}-F16.gguf")
