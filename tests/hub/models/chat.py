@@ -11,7 +11,7 @@ SENTENCES = {
     "tiny-chat": "Hello! I am a tiny model made on the spot, and this is all that can be said.",
     "nano-chat": "Hi! Two layers, no more.",
     "tiny-llama": "Greetings from several shards: all of them were loaded before these words came out.",
-    "small-llama": "Hello! Found, hashed and loaded: my four shards answer together.",
+    "small-llama": "Hello! Found, hashed and loaded: all my shards answer together.",
 }
 VOCABULARY = vocabulary.build(
     [
