@@ -1,0 +1,378 @@
+"""Downloads from an emulated Hub into a cache, seen by those who asked for them."""
+
+import hashlib
+from pathlib import Path
+
+import anyio
+import pytest
+from slipway_registry.hub.credentials import Credentials
+from slipway_registry.jobs.queue import QueueSettings
+from slipway_registry.jobs.records import PauseReason, State, WaitReason
+from slipway_registry.transfer.choice import Transport
+from slipway_service.fault import Fault, Reason
+
+from tests.hub.content import Random
+from tests.hub.emulator import HubEmulator
+from tests.hub.faults import Delay, StallAfter
+from tests.hub.files import FileSpec
+from tests.integration.registry.engines import engine_in, request
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+SMALL = {"config.json": b"{}", "sub/dir/readme.txt": b"deep", "empty": b""}
+BOTH = pytest.mark.parametrize("transport", [Transport.HTTP, Transport.XET])
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@BOTH
+async def test_a_repository_arrives_whole(hub: HubEmulator, tmp_path: Path, transport: Transport) -> None:
+    repo = hub.add_repo("org/m", {**SMALL, "model.safetensors": Random(30 * MIB)}, xet=True)
+    async with engine_in(tmp_path, hub.endpoint, transport=transport) as bench:
+        done = await bench.fetch(repo)
+        assert bench.told.states(done.id) == [State.QUEUED, State.RUNNING, State.VERIFYING, State.SUCCEEDED]
+        snapshot = bench.snapshot(repo)
+        for file in repo.head.files.values():
+            assert sha256(snapshot / file.path) == file.blob.sha256
+        size = sum(file.size for file in repo.head.files.values())
+        assert (done.progress.done_bytes, done.progress.total_bytes) == (size, size)
+        assert (done.progress.done_files, done.progress.total_files) == (4, 4)
+    assert hub.journal.leaks() == []
+    asked = {exchange.origin for exchange in hub.journal.requests("xorbs|cdn")}
+    assert asked == ({"cdn"} if transport is Transport.HTTP else {"cas"})
+
+
+async def test_only_the_selection_is_fetched(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {**SMALL, "model.gguf": Random(MIB)})
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        done = await bench.fetch(repo, paths=["config.json"])
+        assert done.state is State.SUCCEEDED
+        assert [path.name for path in bench.snapshot(repo).iterdir()] == ["config.json"]
+    assert hub.journal.requests(origin="cdn") == []
+
+
+async def test_the_second_time_nothing_is_asked(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {**SMALL, "model.gguf": Random(MIB)})
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        first = await bench.fetch(repo)
+        hub.journal.clear()
+        again = await bench.fetch(repo)
+        assert again.id != first.id
+        assert bench.told.states(again.id) == [State.SUCCEEDED]
+        assert again.progress.cached_bytes == again.progress.total_bytes
+    assert hub.journal.requests() == []
+
+
+async def test_a_new_ref_of_what_is_there_costs_nothing(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        await bench.fetch(repo)
+        hub.journal.clear()
+        await bench.fetch(repo, revision="v1")
+        assert (bench.paths(repo).refs / "v1").read_text() == repo.head.id
+    assert hub.journal.requests() == []
+
+
+async def test_the_same_request_joins_the_live_download(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    hub.faults.add(Delay(None), "config.json", times=1)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        first, new = await bench.scheduler.create(request(repo))
+        again, new_again = await bench.scheduler.create(request(repo, paths=[*reversed(SMALL)]))
+        other, new_other = await bench.scheduler.create(request(repo, paths=["empty"]))
+        assert (new, new_again, new_other) == (True, False, True)
+        assert again.id == first.id != other.id
+
+
+async def test_a_blob_of_another_repository_is_linked(hub: HubEmulator, tmp_path: Path) -> None:
+    source = Random(4 * MIB)
+    one = hub.add_repo("org/one", {"model.gguf": source})
+    two = hub.add_repo("org/two", {"renamed.gguf": source, "config.json": b"{}"})
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        await bench.fetch(one)
+        hub.journal.clear()
+        done = await bench.fetch(two)
+        assert done.state is State.SUCCEEDED
+        assert (bench.snapshot(two) / "renamed.gguf").samefile(bench.snapshot(one) / "model.gguf")
+    assert hub.journal.requests(origin="cdn") == []
+
+
+async def test_a_blob_that_two_downloads_need_is_fetched_once(hub: HubEmulator, tmp_path: Path) -> None:
+    source = Random(8 * MIB)
+    one = hub.add_repo("org/one", {"model.gguf": source, "a": b"a"})
+    two = hub.add_repo("org/two", {"model.gguf": source})
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = [await bench.create(one), await bench.create(one, paths=["model.gguf"]), await bench.create(two)]
+        for download in created:
+            assert (await bench.told.end(download.id)).state is State.SUCCEEDED
+    assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == 8 * MIB
+
+
+async def test_files_with_the_same_content_are_fetched_once(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"a.gguf": Random(MIB), "b.gguf": Random(MIB)})
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        done = await bench.fetch(repo)
+        assert (done.progress.total_bytes, done.progress.total_files, done.progress.done_files) == (MIB, 2, 2)
+    assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == MIB
+
+
+async def test_what_others_put_there_is_hashed_before_it_is_trusted(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"good.gguf": Random(MIB, 1), "bad.gguf": Random(MIB, 2)})
+    good, bad = repo.head.files["good.gguf"], repo.head.files["bad.gguf"]
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        blobs = bench.paths(repo).blobs
+        blobs.mkdir(parents=True)
+        (blobs / good.etag).write_bytes(good.blob.path.read_bytes())
+        (blobs / bad.etag).write_bytes(bytes(MIB))
+        done = await bench.fetch(repo)
+        assert (done.state, done.mismatches) == (State.SUCCEEDED, 1)
+        assert sha256(bench.snapshot(repo) / "bad.gguf") == bad.blob.sha256
+    assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == MIB
+
+
+async def test_pause_stops_the_bytes_and_resume_goes_on(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(40 * MIB)})
+    stall = hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.told.some_bytes(created.id, 10 * MIB)
+        paused = await bench.scheduler.pause(created.id)
+        assert (paused.state, paused.pause_reason) == (State.PAUSED, PauseReason.BY_CALLER)
+        hub.faults.remove(stall)
+        resumed = await bench.scheduler.resume(created.id, etag=paused.etag)
+        assert resumed.state is State.QUEUED
+        done = await bench.told.end(created.id)
+        assert done.state is State.SUCCEEDED
+        assert done.progress.resumed_bytes >= 10 * MIB
+        assert done.attempt == 2
+        figures = [progress.done_bytes for progress in bench.told.progress_of[created.id]]
+        assert figures == sorted(figures)
+    again = sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) - 40 * MIB
+    assert again < 8 * MIB
+
+
+@pytest.mark.parametrize("discard", [False, True])
+async def test_cancel_keeps_or_discards_what_is_there(hub: HubEmulator, tmp_path: Path, discard: bool) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(40 * MIB)})
+    stall = hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.told.some_bytes(created.id, 10 * MIB)
+        cancelled = await bench.scheduler.cancel(created.id, discard_partial=discard)
+        assert cancelled.state is State.CANCELLED
+        assert (list(bench.paths(repo).ingest.iterdir()) == []) is discard
+        hub.faults.remove(stall)
+        anew = await bench.fetch(repo)
+        assert anew.state is State.SUCCEEDED
+        assert (anew.progress.resumed_bytes > 0) is not discard
+
+
+async def test_a_partial_that_another_download_needs_is_not_discarded(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(40 * MIB), "a": b"a"})
+    stall = hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        one, two = await bench.create(repo), await bench.create(repo, paths=["model.gguf"])
+        await bench.told.some_bytes(two.id, 10 * MIB)
+        await bench.scheduler.cancel(one.id, discard_partial=True)
+        hub.faults.remove(stall)
+        assert (await bench.told.end(two.id)).state is State.SUCCEEDED
+    assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == 40 * MIB
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "cancel"])
+async def test_what_has_ended_stays_as_it_is(hub: HubEmulator, tmp_path: Path, verb: str) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        done = await bench.fetch(repo)
+        with pytest.raises(Fault) as caught:
+            await getattr(bench.scheduler, verb)(done.id)
+        assert caught.value.reason is Reason.DOWNLOAD_STATE_CONFLICT
+        with pytest.raises(Fault) as caught:
+            await getattr(bench.scheduler, verb)("0" * 32)
+        assert caught.value.reason is Reason.DOWNLOAD_NOT_FOUND
+
+
+async def test_a_stale_etag_changes_nothing(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    hub.faults.add(Delay(None), "config.json", times=1)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.told.state(created.id, State.RUNNING)
+        with pytest.raises(Fault) as caught:
+            await bench.scheduler.pause(created.id, etag=created.etag)
+        assert caught.value.reason is Reason.ETAG_MISMATCH
+        assert (await bench.scheduler.get(created.id)).state is State.RUNNING
+
+
+async def test_more_downloads_than_slots_wait_in_order(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {f"{number}.txt": str(number) for number in range(4)})
+    hold = hub.faults.add(Delay(None))
+    async with engine_in(tmp_path, hub.endpoint, queue=QueueSettings(jobs=2, progress_interval=0.05)) as bench:
+        created = [await bench.create(repo, paths=[f"{number}.txt"]) for number in range(4)]
+        await bench.told.state(created[1].id, State.RUNNING)
+        waiting = await bench.scheduler.get(created[2].id)
+        assert (waiting.state, waiting.waiting_for) == (State.QUEUED, WaitReason.SLOT)
+        hub.faults.remove(hold)
+        for download in created[:2]:
+            await bench.scheduler.cancel(download.id)
+        for download in created[2:]:
+            assert (await bench.told.end(download.id)).state is State.SUCCEEDED
+
+
+async def test_an_interrupted_process_goes_on_by_itself(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(40 * MIB)})
+    stall = hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.told.some_bytes(created.id, 10 * MIB)
+        head = await bench.scheduler.head()
+    assert bench.told.states(created.id)[-1] is State.QUEUED
+    hub.faults.remove(stall)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        done = await bench.told.end(created.id)
+        assert done.state is State.SUCCEEDED
+        assert done.progress.resumed_bytes >= 10 * MIB
+        missed = bench.store.replay(head.revision)
+        assert missed is not None
+        assert [entry.revision for entry in missed] == list(range(head.revision + 1, done.log_revision + 1))
+        seen = [entry.download.state for entry in missed if entry.download]
+        assert seen == [State.QUEUED, State.RUNNING, State.VERIFYING, State.SUCCEEDED]
+
+
+async def test_a_paused_download_stays_paused_over_a_restart(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    hub.faults.add(Delay(None), "config.json", times=1)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.scheduler.pause(created.id)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        assert (await bench.scheduler.get(created.id)).state is State.PAUSED
+        await bench.scheduler.resume(created.id)
+        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+
+
+async def test_a_download_on_a_callers_token_waits_for_it_after_a_restart(hub: HubEmulator, tmp_path: Path) -> None:
+    hub.add_user("ann", "hf_ann", access=["org/private"])
+    repo = hub.add_repo("org/private", SMALL, private=True)
+    caller = Credentials().of_call("hf_ann")
+    hold = hub.faults.add(Delay(None))
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo, credential=caller)
+        await bench.told.state(created.id, State.RUNNING)
+    hub.faults.remove(hold)
+    assert b"hf_ann" not in b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        paused = await bench.scheduler.get(created.id)
+        assert paused.pause_reason is PauseReason.CREDENTIAL_REQUIRED
+        with pytest.raises(Fault) as caught:
+            await bench.scheduler.resume(created.id)
+        assert caught.value.reason is Reason.CREDENTIAL_REQUIRED
+        joined, new = await bench.scheduler.create(request(repo, credential=caller))
+        assert (joined.id, new) == (created.id, False)
+        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+    assert hub.journal.leaks() == []
+
+
+async def test_a_gated_repository_says_where_access_is_asked_for(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/gated", {"model.gguf": Random(MIB)}, gated="manual")
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        failed = await bench.fetch(repo)
+        assert failed.failure is not None
+        assert (failed.state, failed.failure.reason) == (State.FAILED, Reason.REPO_GATED)
+        assert failed.failure.help_url == f"{hub.endpoint}/org/gated"
+        assert list(bench.paths(repo).snapshots.iterdir()) == []
+
+
+async def test_what_finished_long_ago_is_forgotten(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    queue = QueueSettings(retention=0.0, housekeeping_interval=0.05)
+    async with engine_in(tmp_path, hub.endpoint, queue=queue) as bench:
+        done = await bench.create(repo)
+        await bench.told.until(lambda: any(entry.download is None for entry in bench.told.entries))
+        assert bench.told.entries[-1].uid == done.id
+        with pytest.raises(Fault) as caught:
+            await bench.scheduler.get(done.id)
+        assert caught.value.reason is Reason.DOWNLOAD_NOT_FOUND
+
+
+async def test_offline_serves_what_is_there_and_nothing_else(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {**SMALL, "model.gguf": Random(MIB)})
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        await bench.fetch(repo, paths=["config.json"])
+    hub.journal.clear()
+    async with engine_in(tmp_path, hub.endpoint, offline="HF_HUB_OFFLINE=1") as bench:
+        assert (await bench.fetch(repo, paths=["config.json"])).state is State.SUCCEEDED
+        failed = await bench.fetch(repo)
+        assert failed.failure is not None
+        assert failed.failure.reason is Reason.OFFLINE
+    assert hub.journal.requests() == []
+
+
+async def test_a_preview_changes_nothing(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        assert (await bench.scheduler.preview(request(repo))).state is State.QUEUED
+        done = await bench.fetch(repo)
+        assert (await bench.scheduler.preview(request(repo))).state is State.SUCCEEDED
+        assert await bench.scheduler.page(limit=9) == [await bench.scheduler.get(done.id)]
+        assert (await bench.scheduler.head()).revision == done.log_revision
+
+
+async def test_a_draining_engine_takes_nothing_new(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        await bench.scheduler.drain()
+        with pytest.raises(Fault) as caught:
+            await bench.create(repo)
+        assert caught.value.reason is Reason.DRAINING
+
+
+async def test_fifty_callers_share_one_transfer(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(32 * MIB), "config.json": b"{}"})
+    hub.throttle.set("cdn", total=64.0 * MIB)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        seen: list[list[int]] = []
+
+        async def call() -> None:
+            created = await bench.create(repo)
+            figures = [created.progress.done_bytes]
+            while True:
+                with anyio.fail_after(30):
+                    found = await bench.scheduler.get(created.id)
+                figures.append(found.progress.done_bytes)
+                if found.state.terminal:
+                    assert found.state is State.SUCCEEDED
+                    seen.append(figures)
+                    return
+                await bench.told.news()
+
+        async with anyio.create_task_group() as callers:
+            for _ in range(50):
+                callers.start_soon(call)
+        assert len(seen) == 50
+        assert all(figures == sorted(figures) for figures in seen)
+        assert len({item.uid for item in bench.told.entries}) == 1
+    assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == 32 * MIB
+
+
+def found(directory: Path, name: str) -> list[Path]:
+    return list(directory.rglob(name))
+
+
+async def test_hostile_names_never_reach_the_disk(hub: HubEmulator, tmp_path: Path) -> None:
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        for number, files in enumerate(
+            [
+                {"../../evil": b"x"},
+                {"ok.gguf": FileSpec(source=b"x", etag="../../../../evil")},
+                {"a": b"x", "a/b": b"y"},
+            ]
+        ):
+            repo = hub.add_repo(f"org/m{number}", files)  # type: ignore[arg-type]
+            with pytest.raises(Fault) as caught:
+                await bench.create(repo)
+            assert caught.value.reason is Reason.HUB_ANSWER_UNSAFE
+    assert found(tmp_path, "*evil*") == []
