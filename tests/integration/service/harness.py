@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,12 +127,17 @@ async def program(tmp_path: Path, *arguments: str) -> AsyncIterator[Program]:
 
 
 async def _until_serving(started: Program) -> None:
-    with anyio.fail_after(PATIENCE):
-        while not (started.state_dir / "address").exists():
-            assert started.process.returncode is None, started.stderr.read_text()
-            await anyio.sleep(0.02)
+    await eventually(lambda: "serving" in started.stderr.read_text() or started.process.returncode is not None)
+    assert started.process.returncode is None, started.stderr.read_text()
     started.address = (started.state_dir / "address").read_text().strip()
     started.addresses = json.loads((started.state_dir / "addresses.json").read_text())
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait for something that the other side of a connection does in its own time."""
+    with anyio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - nothing tells this side when it is so
+            await anyio.sleep(0.01)
 
 
 async def read(call: "grpc.aio.UnaryStreamCall[Any, Batch]") -> Batch:

@@ -173,15 +173,11 @@ async def test_a_watcher_that_falls_out_of_the_log_is_reset_and_grows_nothing(tm
             event = model_pb2.ModelEvent(model=model_pb2.Model(name="models/a", uid=big))
             log.append("models/a", event_field(event))
             await anyio.lowlevel.checkpoint()
-        assert watchers_lag_is_bounded(log)
-        batch = await read(call)
-        seen = 0
-        while not batch.reset:
-            seen += len(batch.events)
-            batch = await read(call)
-        assert names(batch) == ["+models/a"]
-        assert batch.cursor.revision == 200
-        assert seen < 200
+        batches = [await read(call)]
+        while batches[-1].cursor.revision < 200:
+            batches.append(await read(call))
+        assert any(batch.reset for batch in batches)
+        assert sum(len(batch.events) for batch in batches) < 100, "what the client did not read was not kept for it"
 
 
 async def test_a_client_that_reads_nothing_for_the_limit_is_told_so_when_it_reads_again(tmp_path: Path) -> None:
@@ -198,7 +194,3 @@ async def test_a_client_that_reads_nothing_for_the_limit_is_told_so_when_it_read
 def small_window(toy: Running) -> grpc.aio.Channel:
     """A connection whose client takes about 64 KiB before the server's writes block."""
     return toy.open_channel(options=[("grpc.http2.bdp_probe", 0)])
-
-
-def watchers_lag_is_bounded(log: EventLog) -> bool:
-    return log.revision - log.compacted == 10

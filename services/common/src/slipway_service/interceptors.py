@@ -63,14 +63,15 @@ class Calls(grpc.aio.ServerInterceptor):
         request_id = _request_id(context)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        peer = context.peer()
         began = time.monotonic()
         self._metrics.started(method)
-        reason: str | None = None
+        fault: Fault | None = None
+        response: Any = None
         code = grpc.StatusCode.UNKNOWN
         try:
             response = await self._behave(handler, method, behave, request, context)
             code = context.code() or grpc.StatusCode.OK
-            return response
         except asyncio.CancelledError:
             code = _cancelled_code(context)
             raise
@@ -83,12 +84,14 @@ class Calls(grpc.aio.ServerInterceptor):
                 code = context.code() or code
                 raise leaf from None
             fault = _as_fault(leaf, raised)
-            code, reason = CODES[fault.reason], fault.reason
-            await _abort(context, fault, request_id)
+            code = CODES[fault.reason]
         finally:
             seconds = time.monotonic() - began
             self._metrics.handled(method, code, seconds)
-            _log_call(method, code, reason, seconds, context.peer())
+            _log_call(method, code, fault, seconds, peer)
+        if fault is not None:
+            await _abort(context, fault, request_id)
+        return response
 
     async def _behave(self, handler: Handler, method: Method, behave: Behaviour, request: Any, context: Context) -> Any:
         if not handler.request_streaming:
@@ -130,7 +133,8 @@ def _cancelled_code(context: Context) -> grpc.StatusCode:
     return grpc.StatusCode.CANCELLED
 
 
-def _log_call(method: Method, code: grpc.StatusCode, reason: str | None, seconds: float, peer: str) -> None:
+def _log_call(method: Method, code: grpc.StatusCode, fault: Fault | None, seconds: float, peer: str) -> None:
     write = log.error if code in _DEFECTS else log.debug if method.service in _QUIET else log.info
-    facts = {"method": f"{method.service}/{method.name}", "code": go_name(code), "seconds": round(seconds, 4)}
-    write("call", **facts, **({"reason": str(reason)} if reason else {}), peer=peer)
+    why = {} if fault is None else {"reason": str(fault.reason), "text": fault.text}
+    name = f"{method.service}/{method.name}"
+    write("call", method=name, code=go_name(code), seconds=round(seconds, 4), peer=peer, **why)
