@@ -35,6 +35,8 @@ class Subject:
     variant: str
     query: str
     model_id: str
+    throttle: tuple[str, ...] = ()
+    """What keeps the emulator to the pace of a network, so that there is a download to watch."""
 
 
 DEFAULT_PORTS: Mapping[str, tuple[str, ...]] = {"registry": (), "runner": ()}
@@ -45,10 +47,18 @@ FREE_PORTS: Mapping[str, tuple[str, ...]] = {
 
 SUBJECTS: Mapping[tuple[str, str], Subject] = {
     ("emulator", "llama-server"): Subject(
-        repo_id="slipway-demo/tiny-chat-GGUF", variant="Q4_K_M", query="tiny chat", model_id="tiny-chat"
+        repo_id="slipway-demo/tiny-chat-GGUF",
+        variant="Q4_K_M",
+        query="tiny chat",
+        model_id="tiny-chat",
+        throttle=("--throttle", "cdn=8e6"),
     ),
     ("emulator", "transformers"): Subject(
-        repo_id="slipway-demo/tiny-llama", variant="", query="tiny llama", model_id="tiny-llama"
+        repo_id="slipway-demo/small-llama",
+        variant="",
+        query="small llama",
+        model_id="small-llama",
+        throttle=("--throttle", "cdn=80e6", "--throttle", "cas=80e6"),
     ),
     ("real", "llama-server"): Subject(
         repo_id="Qwen/Qwen2.5-0.5B-Instruct-GGUF", variant="Q4_K_M", query="qwen2.5 0.5b instruct", model_id="qwen"
@@ -64,7 +74,7 @@ def main() -> int:
     subject = SUBJECTS[options.hub, options.backend]
     directory = Path(tempfile.mkdtemp(prefix="slipway-demo-"))
     try:
-        with _environment(directory, options.hub, stay=options.stay) as environment:
+        with _environment(directory, options.hub, subject, stay=options.stay) as environment:
             if options.stay:
                 return _stay(environment)
             return _walk(subject, options.backend, environment)
@@ -115,7 +125,7 @@ def _stay(environment: Mapping[str, str]) -> int:
 
 
 @contextlib.contextmanager
-def _environment(directory: Path, hub: str, *, stay: bool) -> Iterator[dict[str, str]]:
+def _environment(directory: Path, hub: str, subject: Subject, *, stay: bool) -> Iterator[dict[str, str]]:
     """Starts what the commands talk to; yields the environment that finds it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLIPWAY_", "HF_"))}
     environment["HF_HOME"] = str(directory / "hf")
@@ -131,7 +141,7 @@ def _environment(directory: Path, hub: str, *, stay: bool) -> Iterator[dict[str,
         if hub == "emulator":
             print("Starting the Hub emulator; making its models takes a few seconds.", flush=True)
             origins = directory / "hub.json"
-            hub_command = (sys.executable, "-m", "tests.hub", "--demo", "--address-file", origins)
+            hub_command = (sys.executable, "-m", "tests.hub", "--demo", "--address-file", origins, *subject.throttle)
             environment["HF_ENDPOINT"] = json.loads(start("hub", origins, *hub_command))["hub"]
         for service in ("registry", "runner"):
             state = directory / service

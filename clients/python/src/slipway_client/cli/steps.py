@@ -135,7 +135,10 @@ def _stage(model: Model) -> Step:
     if progress.total_shards and progress.stage == LoadStage.LOAD_STAGE_LOADING_WEIGHTS:
         mark = f"shard {progress.done_shards}/{progress.total_shards}"
         result = fmt.plural(progress.total_shards, "shard")
-    if progress.total_bytes:
+    elif progress.total_shards and progress.stage == LoadStage.LOAD_STAGE_WARMING_UP:
+        # Small weights are read between two batches of progress: this is then the first that is heard of them.
+        mark = f"{progress.done_shards} of {progress.total_shards} shards loaded"
+    if progress.total_bytes and progress.stage != LoadStage.LOAD_STAGE_WARMING_UP:
         result = ", ".join(filter(None, (result, fmt.size(progress.total_bytes))))
     return Step(
         key=f"{word(LoadStage, progress.stage)} {model.attempt}",
@@ -151,6 +154,8 @@ def _stage(model: Model) -> Step:
 
 def _stage_fraction(progress: LoadProgress) -> float | None:
     """How far the stage is, by its bytes, else by its shards."""
+    if progress.stage == LoadStage.LOAD_STAGE_WARMING_UP:
+        return None
     if progress.total_bytes:
         return progress.done_bytes / progress.total_bytes
     if progress.total_shards and progress.stage == LoadStage.LOAD_STAGE_LOADING_WEIGHTS:
@@ -160,7 +165,7 @@ def _stage_fraction(progress: LoadProgress) -> float | None:
 
 def _stage_numbers(progress: LoadProgress, mark: str) -> str:
     numbers = [mark] if mark else []
-    if progress.total_bytes:
+    if progress.total_bytes and progress.stage != LoadStage.LOAD_STAGE_WARMING_UP:
         numbers.append(fmt.size_of(progress.done_bytes, progress.total_bytes))
     if progress.HasField("eta"):
         numbers.append(f"{fmt.seconds(_seconds(progress.eta))} left")
