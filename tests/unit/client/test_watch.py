@@ -51,7 +51,7 @@ class Script:
 
     streams: list[list[Batch | SlipwayError]]
     asked: list[Cursor | None] = field(default_factory=list)
-    cancelled: int = 0
+    closed: int = 0
 
     def open(self, after: Cursor | None) -> "ScriptedStream":
         self.asked.append(after)
@@ -71,8 +71,8 @@ class ScriptedStream:
             raise batch
         return batch
 
-    def cancel(self) -> None:
-        self.script.cancelled += 1
+    def close(self) -> None:
+        self.script.closed += 1
 
 
 def changed(name: str) -> DownloadEvent:
@@ -109,7 +109,7 @@ async def test_state_then_live_then_end() -> None:
         Changed(Download(name="a", uid="a")),
     ]
     assert script.asked == [None]
-    assert script.cancelled == 1
+    assert script.closed == 1
 
 
 async def test_resumes_behind_the_last_cursor() -> None:
@@ -205,20 +205,20 @@ async def test_disconnects_are_told_and_may_end_the_watch() -> None:
 
 async def test_silence_is_a_lost_stream() -> None:
     class Silent:
-        cancelled = False
+        closed = False
 
         async def read(self) -> Batch | None:
             await anyio.sleep_forever()
             return None
 
-        def cancel(self) -> None:
-            self.cancelled = True
+        def close(self) -> None:
+            self.closed = True
 
     silent = Silent()
     streams: Iterator[Silent | ScriptedStream] = iter([silent, Script([[]]).open(None)])
     watch = Watch(lambda _: next(streams), DOWNLOADS, until_done=True, silence=0.01, backoff=Sleeper().backoff())
     assert [event async for event in watch] == []
-    assert silent.cancelled
+    assert silent.closed
 
 
 async def test_events_of_a_newer_server_are_passed_over() -> None:
@@ -317,7 +317,7 @@ class WorldStream:
             self.cursor = batch.cursor
         return batch
 
-    def cancel(self) -> None:
+    def close(self) -> None:
         pass
 
 

@@ -57,7 +57,7 @@ class Connection:
 
 
 class Stream(Generic[Response]):
-    """The messages of a server stream, by `async for` or one by one. Cancel it when you leave it early."""
+    """The messages of a server stream, by `async for` or one by one. Close it when you leave it early."""
 
     def __init__(self, call: grpc.aio.UnaryStreamCall[Any, Response], address: str, request_id: str) -> None:
         self._call = call
@@ -85,7 +85,7 @@ class Stream(Generic[Response]):
             raise from_rpc_error(error, address=self._address, request_id=self._request_id) from error
         return None if message is grpc.aio.EOF else cast("Response", message)
 
-    def cancel(self) -> None:
+    def close(self) -> None:
         """Ends the stream. Nothing happens when it has ended."""
         self._call.cancel()
 

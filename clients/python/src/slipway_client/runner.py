@@ -256,7 +256,7 @@ class Runner(Client):
                 delay = self.backoff.delay(failures, at_least=error.retry_after or 0.0)
                 on_disconnect(error, delay)
             finally:
-                stream.cancel()
+                stream.close()
             await self.backoff.sleep(delay)
 
     async def set_active_model(self, name: str, *, task: str = "", expected_active: str = "") -> SetActiveModelResponse:

@@ -57,7 +57,7 @@ class Batches(Protocol):
         """The next batch; None when the server has ended the stream with OK."""
         ...
 
-    def cancel(self) -> None:
+    def close(self) -> None:
         """Ends the stream."""
         ...
 
@@ -195,7 +195,7 @@ class Watch(Generic[Resource, Update]):
 
     def _drop_stream(self) -> None:
         if self._stream is not None:
-            self._stream.cancel()
+            self._stream.close()
             self._stream = None
 
 

@@ -124,9 +124,9 @@ def _print(current: Session, events: Iterator[dict[str, Any]]) -> None:
             delta = choice.get("delta") or {}
             thought, text = delta.get("reasoning_content"), delta.get("content")
             if thought and out.console.is_terminal:
-                out.console.print(thought, end="", style="dim")
+                out.console.print(thought, end="", style="dim", soft_wrap=True)
             if text:
-                out.console.print(text, end="")
+                out.console.print(text, end="", soft_wrap=True)
             ended_line = (text or thought or "\n").endswith("\n")
         out.console.file.flush()
     if not ended_line:

@@ -1,7 +1,7 @@
 """The steps of a download or a load as they happen: with a bar on a terminal, as plain lines elsewhere."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,6 +17,8 @@ from slipway_client.cli.steps import Step
 
 LABEL_WIDTH = 22
 BAR_WIDTH = 28
+SPARE_COLUMNS = 3
+"""Kept free at the right, so that the `^C` of a terminal does not begin a line that the display knows nothing of."""
 FRAMES_PER_SECOND = 10
 BRIEF = 1.0
 """Seconds; a wait that was shorter is not told afterwards."""
@@ -123,19 +125,19 @@ class BarDisplay:
         if self._step is None:
             return Text()
         step = self._step
-        took = fmt.seconds(self._clock() - self._began)
-        label = Text(step.doing, style="yellow" if step.is_setback else "bold")
-        row: list[RenderableType] = [self._spinner, label]
-        grid = Table.grid(padding=(0, 1, 0, 0))
-        grid.add_column(width=1)
-        grid.add_column(min_width=LABEL_WIDTH, no_wrap=True)
+        label_width = max(LABEL_WIDTH, len(step.doing))
+        room = self._console.width - SPARE_COLUMNS - label_width - len("x ") - len(" ")
+        cells: list[tuple[RenderableType, int]] = [
+            (self._spinner, 1),
+            (Text(step.doing, style="yellow" if step.is_setback else "bold"), label_width),
+        ]
         if step.fraction is not None:
-            grid.add_column(min_width=8, max_width=BAR_WIDTH)
-            row.append(ProgressBar(total=1.0, completed=min(step.fraction, 1.0), width=BAR_WIDTH))
-        grid.add_column(overflow="ellipsis", no_wrap=True)
-        row.append(Text(step.numbers or step.mark or took, style="dim" if not step.numbers else ""))
-        grid.add_row(*row)
-        return grid
+            width = min(BAR_WIDTH, room // 3)
+            cells.append((_bar(step.fraction, width), width))
+            room -= width + 1
+        took = fmt.seconds(self._clock() - self._began)
+        cells.append((Text(step.numbers or step.mark or took, style="" if step.numbers else "dim"), max(room, 1)))
+        return _row(cells)
 
     def _keep(self, *, is_done: bool) -> None:
         step = self._step
@@ -151,3 +153,20 @@ class BarDisplay:
         self._console.print(
             Text.assemble((sign, "green" if sign == "✓" else "yellow"), f" {label:<{LABEL_WIDTH}} ", (details, "dim"))
         )
+
+
+def _bar(fraction: float, width: int) -> ProgressBar:
+    return ProgressBar(
+        total=1.0, completed=min(fraction, 1.0), width=width, complete_style="cyan", finished_style="cyan"
+    )
+
+
+def _row(cells: Iterable[tuple[RenderableType, int]]) -> Table:
+    """Cells side by side, each cut to its width."""
+    row = Table.grid(padding=(0, 1, 0, 0))
+    renderables = []
+    for renderable, width in cells:
+        row.add_column(width=width, no_wrap=True, overflow="ellipsis")
+        renderables.append(renderable)
+    row.add_row(*renderables)
+    return row

@@ -162,8 +162,8 @@ async def _follow(current: Session, registry: Registry, created: CreateDownloadR
     current.output.line(
         ("✓ ", "green"),
         ("in the cache", "bold"),
-        f" {fmt.size(progress.total_bytes)} in {fmt.seconds(time.monotonic() - began)}",
-        f", {fmt.size(there)} of it were there" if there else "",
+        f": {fmt.size(progress.total_bytes)} in {fmt.seconds(time.monotonic() - began)}",
+        f", {fmt.size(there)} of it were there before" if there else "",
     )
     current.output.line((f"  {download.snapshot_path}", "dim"))
 

@@ -29,8 +29,8 @@ class Output:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
-        self.errors = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
+        self.console = _console(stderr=False)
+        self.errors = _console(stderr=True)
 
     def json(self, message: Message | dict[str, Any]) -> None:
         """One line of JSON."""
@@ -43,17 +43,18 @@ class Output:
         self.console.print(Text.assemble(*parts))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Iterable[str] = ()) -> None:
-        """A table without lines; those `right` of its columns have numbers."""
+        """A table without lines; the columns of `right` have numbers, and the last one is wrapped first."""
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for column in columns:
             table.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="ellipsis")
+        table.columns[-1].no_wrap = False
         for row in rows:
             table.add_row(*row)
         if self.console.is_terminal:
-            self.console.print(table, soft_wrap=False)
+            self.console.print(table)
             return
         text = io.StringIO()
-        Console(file=text, width=PIPE_WIDTH, markup=False, emoji=False, highlight=False).print(table)
+        Console(file=text, width=PIPE_WIDTH).print(table)
         for line in text.getvalue().splitlines():
             self.console.file.write(line.rstrip() + "\n")
 
@@ -80,6 +81,13 @@ class Output:
             self.errors.file.write(_line({"error": {"reason": reason, "message": text, **more}}))
         else:
             self.errors.print(Text.assemble((reason, "bold red"), ": ", text))
+
+
+def _console(*, stderr: bool) -> Console:
+    """Text as it is: no markup in it, and lines broken at words only where a person reads them."""
+    console = Console(markup=False, highlight=False, emoji=False, stderr=stderr)
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 def as_dict(message: Message) -> dict[str, Any]:

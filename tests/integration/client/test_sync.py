@@ -1,0 +1,64 @@
+"""The facade for code without a loop: complete, typed, and closed when left early."""
+
+from collections.abc import Iterator
+
+import anyio
+import pytest
+from anyio.from_thread import start_blocking_portal
+from slipway.registry.v1.catalog_service_pb2 import GetRepoResponse
+from slipway.registry.v1.download_pb2 import Download, DownloadState
+from slipway.registry.v1.download_service_pb2 import CreateDownloadResponse, WatchDownloadsResponse
+from slipway.registry.v1.repo_pb2 import Repo
+from slipway_client import Registry, Runner, Synced
+from slipway_client.errors import ServiceFailure
+from slipway_client.sync import SyncClient, SyncRegistry, SyncRunner
+
+from tests.integration.client.fakes import FakeService, serving
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeService]:
+    service = FakeService()
+    with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(serving(service)):
+        yield service
+
+
+@pytest.mark.parametrize(("facade", "client"), [(SyncRegistry, Registry), (SyncRunner, Runner)])
+def test_everything_is_there(facade: type[SyncClient[Registry]], client: type[Registry]) -> None:
+    def public(one: type) -> set[str]:
+        return {name for name in dir(one) if not name.startswith("_")}
+
+    assert public(client) - {"aclose"} == public(facade) - {"close"}
+
+
+def test_calls(fake: FakeService) -> None:
+    fake.answers["GetRepo"] = GetRepoResponse(repo=Repo(repo_id="org/m"))
+    with SyncRegistry.connect(fake.address) as registry:
+        repo: Repo = registry.get_repo("org/m", revision="main")
+        assert repo.repo_id == "org/m"
+        with pytest.raises(ServiceFailure, match="NOT_IMPLEMENTED"):
+            registry.get_cache_usage()
+    assert fake.requests("GetRepo")[0].revision == "main"
+
+
+def test_iterators(fake: FakeService) -> None:
+    done = Download(name="downloads/1", state=DownloadState.DOWNLOAD_STATE_SUCCEEDED)
+    fake.answers["CreateDownload"] = CreateDownloadResponse(download=done)
+    with SyncRegistry.connect(fake.address) as registry:
+        assert list(registry.pull("org/m")) == [done]
+
+
+def test_leaving_an_iterator_ends_its_stream(fake: FakeService) -> None:
+    never = anyio.Event()
+    fake.streams["WatchDownloads"] = [[WatchDownloadsResponse(synced=True), never]]
+    with SyncRegistry.connect(fake.address) as registry:
+        for event in registry.watch_downloads():
+            assert isinstance(event, Synced)
+            break
+    with SyncRunner.connect(fake.address) as runner, pytest.raises(ServiceFailure):
+        runner.list_models()
+
+
+def test_an_address_that_is_none_leaves_no_thread_behind() -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        SyncRegistry.connect("nowhere")
