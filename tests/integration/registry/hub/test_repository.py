@@ -10,7 +10,7 @@ from slipway_service.weights.task import Task
 
 from tests.hub.content import Random
 from tests.hub.emulator import HubEmulator
-from tests.hub.faults import IgnoreRange, Status
+from tests.hub.faults import ContentRange, IgnoreRange, Status
 from tests.integration.registry.hub.client import HubClient, caller
 from tests.unit.service.weights.ggufs import write_gguf
 
@@ -152,3 +152,13 @@ async def test_thousands_of_files_in_folders(hub: HubEmulator, client: HubClient
     assert all(len(variant.files) == 3 and not variant.missing for variant in found.variants)
     assert sum(variant.default for variant in found.variants) == 1
     assert len(hub.journal.requests(origin="cdn")) <= 4  # headers of four models, no more
+
+
+async def test_a_part_from_elsewhere_is_not_taken_for_the_one_asked_for(
+    hub: HubEmulator, client: HubClient, large: Path
+) -> None:
+    hub.add_repo(REPO, {"m-Q4_K_M.gguf": large})
+    hub.faults.add(ContentRange(shift=4096), origin="cdn")
+    (variant,) = (await client.get(REPO)).variants
+    assert variant.memory is not None
+    assert variant.memory.kv_bytes_per_1k_tokens is None

@@ -1,5 +1,6 @@
 """The one way to the Hub's API: bounded, patient, shared, and shut when offline."""
 
+import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Hashable
@@ -8,6 +9,7 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import structlog
 from slipway_service.fault import Fault, Reason
 
 from slipway_registry.hub.credentials import Credential
@@ -18,6 +20,8 @@ from slipway_registry.hub.settings import HubSettings
 from slipway_registry.hub.sharing import SharedAnswers
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 class HubGateway:
@@ -54,19 +58,24 @@ class HubGateway:
         """
         if self.settings.offline:
             raise offline_fault(self.settings.offline, subject)
-        waits = [self.settings.first_wait * 2**n for n in range(self.settings.tries - 1)]
-        for wait in waits:
+        for attempt in itertools.count(1):
             try:
                 return await self._once(credential, work)
             except HubFailure as failure:
-                pause = failure.retry_after if failure.retry_after is not None else self._jitter(wait / 2, wait)
-                if not failure.passing or pause > self.settings.patience:
-                    raise self._fault(failure, subject, credential) from failure
+                pause = self._pause(failure, attempt)
+                if pause is None:
+                    raise fault_of(failure, subject, credential, self.settings.endpoint) from failure
             await self._sleep(pause)
-        try:
-            return await self._once(credential, work)
-        except HubFailure as failure:
-            raise self._fault(failure, subject, credential) from failure
+        raise AssertionError("the last attempt returns or raises")
+
+    def _pause(self, failure: HubFailure, attempt: int) -> float | None:
+        """Seconds to the next attempt; None where there is to be none."""
+        if not failure.passing or attempt >= self.settings.tries:
+            return None
+        longest = self.settings.first_wait * 2 ** (attempt - 1)
+        asked = failure.retry_after
+        pause = self._jitter(longest / 2, longest) if asked is None else asked
+        return pause if pause <= self.settings.patience else None
 
     async def shared(
         self, credential: Credential, key: Hashable, ask: Callable[[], Awaitable[T]], ttl: float | None = None
@@ -97,10 +106,8 @@ class HubGateway:
                 raise
             except (LookupError, TypeError, ValueError, AttributeError) as error:
                 # huggingface_hub builds its objects from whatever JSON there is.
+                _log.warning("hub_answer_unclear", exc_info=error)
                 raise Unclear(f"an answer without what it must have ({type(error).__name__})") from error
-
-    def _fault(self, failure: HubFailure, subject: Subject, credential: Credential) -> Fault:
-        return fault_of(failure, subject, credential, self.settings.endpoint)
 
 
 def offline_fault(because: str, subject: Subject) -> Fault:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
 from huggingface_hub import ModelInfo
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.files import RepoFile
@@ -146,20 +147,21 @@ class HubMetadata:
         while True:
             params = {"recursive": "true", "expand": "false"} | ({"cursor": cursor} if cursor else {})
             page = partial(_tree_page, path=path, params=params)
-            entries, following = await self._gateway.call(credential, subject, page)
-            files += files_of(entries)
+            found_here, following = await self._gateway.call(credential, subject, page)
+            files += found_here
             if not following:
-                return checked(files)
+                # In a thread: a listing of 100,000 files takes a while.
+                return await anyio.to_thread.run_sync(checked, files)
             if len(files) > MAX_FILES or following == cursor:
                 raise Fault(Reason.HUB_ANSWER_UNSAFE, f"{found.repo} lists more than {MAX_FILES:,} files.")
             cursor = following
 
 
-def _tree_page(session: HubSession, path: str, params: dict[str, str]) -> tuple[list[Any], str]:
+def _tree_page(session: HubSession, path: str, params: dict[str, str]) -> tuple[list[RepoFile], str]:
     entries, cursor = session.page(path, params)
     if not isinstance(entries, list):
         raise Unclear("a list of files that is not one")
-    return entries, cursor
+    return files_of(entries), cursor
 
 
 def _resolved(requested: RepoId, revision: Revision, info: ModelInfo) -> Resolved:

@@ -43,7 +43,6 @@ class RateBudget:
             window = self._windows.get((caller, bucket))
             now = self._clock()
             if window is None or window.ends <= now:
-                self._windows.pop((caller, bucket), None)
                 return 0.0
             if window.left <= 0:
                 return window.ends - now
@@ -72,6 +71,8 @@ class RateBudget:
             # Answers overtake each other: of one window, the lowest count is the newest.
             window.left = min(window.left, left)
         else:
+            now = self._clock()
+            self._windows = {other: known for other, known in self._windows.items() if known.ends > now}
             self._windows[key] = _Window(left, ends)
 
 

@@ -1,11 +1,14 @@
 """A repository at a commit with all that can be known before a byte of its weights is downloaded."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import structlog
+from huggingface_hub import ModelInfo
 from slipway_service.fault import Fault
 from slipway_service.weights.appraisal import ConfigSummary, appraise, header_sources, summarise
 from slipway_service.weights.files import RepoFile
@@ -27,7 +30,7 @@ from slipway_registry.hub.credentials import Credential
 from slipway_registry.hub.errors import Subject
 from slipway_registry.hub.gateway import HubGateway
 from slipway_registry.hub.listing import RepoTree
-from slipway_registry.hub.metadata import HubMetadata, Resolved
+from slipway_registry.hub.metadata import HubMetadata
 from slipway_registry.hub.session import HubSession
 from slipway_registry.hub.summary import RepoSummary
 
@@ -67,6 +70,54 @@ class Repository:
         return sum(file.size_bytes for file in self.files)
 
 
+def describe(
+    tree: RepoTree,
+    summary: RepoSummary,
+    variants: Sequence[Variant],
+    *,
+    config: ModelFacts | None = None,
+    ggufs: Mapping[str, ModelFacts] | None = None,
+    said: Sequence[ModelFacts] = (),
+    devices: Sequence[DeviceMemory] = (),
+    context_tokens: int = 0,
+) -> Repository:
+    """Put together what is known of a commit, wherever it was read.
+
+    Args:
+        tree: its files.
+        summary: what a search shows of the repository.
+        variants: those of `find_variants(tree.files)`.
+        config: from its config.json.
+        ggufs: from headers, by `Variant.model`.
+        said: what others read of its files, for what the files themselves do not tell.
+        devices: those to say for whether each variant fits.
+        context_tokens: context to estimate for; 0 for the smaller of 8,192 and what the model was trained for.
+    """
+    config, ggufs = config or ModelFacts(), ggufs or {}
+    return Repository(
+        repo=tree.repo,
+        revision=tree.revision,
+        commit=tree.commit,
+        summary=summary,
+        license=summary.license,
+        config=summarise(
+            [config, *ggufs.values(), *said],
+            name=tree.repo,
+            pipeline_tag=summary.pipeline_tag,
+            paths={file.path for file in tree.files},
+            parameters=summary.parameters,
+        ),
+        files=tree.files,
+        variants=appraise(
+            variants,
+            ggufs=ggufs,
+            config=replace(config, parameters=summary.parameters),
+            context_tokens=context_tokens,
+            devices=devices,
+        ),
+    )
+
+
 class HubRepositories:
     """Reads repositories with their variants."""
 
@@ -92,77 +143,64 @@ class HubRepositories:
         """
         found = await self._metadata.resolve(repo, revision, credential)
         tree = await self._metadata.tree(repo, revision, credential)
-        variants = find_variants(tree.files)
-        config = await self._config(tree, credential) or ModelFacts()
-        ggufs = {
-            model: facts
-            for model, file in header_sources(variants).items()
-            if (facts := await self._header(tree, file, credential))
-        }
-        said = _said_by_hub(found)
-        summary = summarise(
-            [config, *ggufs.values(), *said],
-            name=tree.repo,
-            pipeline_tag=found.summary.pipeline_tag,
-            paths={file.path for file in tree.files},
-            parameters=found.summary.parameters,
-        )
-        return Repository(
-            repo=tree.repo,
-            revision=revision,
-            commit=tree.commit,
-            summary=found.summary,
-            license=found.summary.license,
-            config=summary,
-            files=tree.files,
-            variants=appraise(
-                variants,
-                ggufs=ggufs,
-                config=replace(config, parameters=found.summary.parameters),
-                context_tokens=context_tokens,
-                devices=devices,
-            ),
+        # In a thread: a listing of 100,000 files takes seconds.
+        variants = await anyio.to_thread.run_sync(find_variants, tree.files)
+        configs: dict[str, ModelFacts] = {}
+        ggufs: dict[str, ModelFacts] = {}
+        async with anyio.create_task_group() as group:
+            for file in tree.files:
+                if file.path == _CONFIG and 0 < file.size_bytes <= MAX_CONFIG_BYTES:
+                    group.start_soon(self._note, configs, _CONFIG, tree, file, credential)
+            for model, file in header_sources(variants).items():
+                group.start_soon(self._note, ggufs, model, tree, file, credential)
+        return describe(
+            tree,
+            found.summary,
+            variants,
+            config=configs.get(_CONFIG),
+            ggufs={model: ggufs[model] for model in sorted(ggufs)},
+            said=_said_by_hub(found.info),
+            devices=devices,
+            context_tokens=context_tokens,
         )
 
-    async def _config(self, tree: RepoTree, credential: Credential) -> ModelFacts | None:
-        file = next((file for file in tree.files if file.path == "config.json"), None)
-        if file is None or not 0 < file.size_bytes <= MAX_CONFIG_BYTES:
-            return None
-
-        def work(session: HubSession) -> ModelFacts | None:
-            return parse_config(session.read(tree.repo, tree.commit, file.path, 0, file.size_bytes))
-
-        return await self._facts(tree, file, credential, work)
-
-    async def _header(self, tree: RepoTree, file: RepoFile, credential: Credential) -> ModelFacts | None:
-        def work(session: HubSession) -> ModelFacts | None:
-            try:
-                return facts_of_gguf(parse_gguf(partial(session.read, tree.repo, tree.commit, file.path)))
-            except HeaderError as error:
-                _log.info("gguf_header_unusable", repo=tree.repo, commit=tree.commit, path=file.path, why=str(error))
-                return None
-
-        return await self._facts(tree, file, credential, work)
-
-    async def _facts(
-        self, tree: RepoTree, file: RepoFile, credential: Credential, work: Callable[[HubSession], ModelFacts | None]
-    ) -> ModelFacts | None:
+    async def _note(
+        self, noted: dict[str, ModelFacts], name: str, tree: RepoTree, file: RepoFile, credential: Credential
+    ) -> None:
+        """Read a file's facts and note them under a name; without them where it cannot be read."""
         subject = Subject(repo=tree.repo, revision=tree.commit, path=file.path)
 
         async def ask() -> ModelFacts | None:
-            return await self._gateway.call(credential, subject, work)
+            return await self._gateway.call(credential, subject, partial(_facts, tree=tree, file=file))
 
         try:
-            return await self._gateway.shared(credential, ("facts", file.blob_id), ask, ttl=CONTENT_TTL)
+            facts = await self._gateway.shared(credential, ("facts", file.blob_id), ask, ttl=CONTENT_TTL)
         except Fault as fault:
-            _log.info("header_unreadable", repo=tree.repo, commit=tree.commit, path=file.path, reason=fault.reason)
-            return None
+            _log.info("header_unreadable", **subject.facts, reason=fault.reason)
+            return
+        if facts:
+            noted[name] = facts
 
 
-def _said_by_hub(found: Resolved) -> list[ModelFacts]:
+_CONFIG = "config.json"
+
+
+def _facts(session: HubSession, *, tree: RepoTree, file: RepoFile) -> ModelFacts | None:
+    """What config.json or a GGUF's header tells; None where it is none."""
+    read = partial(session.read, tree.repo, tree.commit, file.path)
+    if file.path == _CONFIG:
+        return parse_config(read(0, file.size_bytes))
+    try:
+        return facts_of_gguf(parse_gguf(read))
+    except HeaderError as error:
+        _log.info("gguf_header_unusable", repo_id=tree.repo, revision=tree.commit, path=file.path, why=str(error))
+        return None
+
+
+def _said_by_hub(info: ModelInfo) -> list[ModelFacts]:
     """What the Hub itself read of the files, for when they may not be read here; its JSON is not taken on trust."""
+    said: Any = info
     facts = []
-    said: Any = found.info
     if isinstance(said.config, Mapping):
         tokenizer = said.config.get("tokenizer_config")
         template = isinstance(tokenizer, Mapping) and "chat_template" in tokenizer

@@ -124,7 +124,7 @@ class HubSession:
         wanted = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
         try:
             with get_session().stream("GET", url, headers={**self._headers, **wanted}) as response:
-                if response.status_code != 206 and offset:
+                if not _begins_at(response, offset):
                     raise Unclear(f"{path} cannot be read in parts")
                 return self._body(response, length, cut=True)
         except Refusal as refusal:
@@ -200,6 +200,13 @@ class HubSession:
         if text.startswith(f"{self._settings.endpoint}/") and "/resolve/" in url.path:
             return RESOLVERS
         raise Unclear("a request that is not for the Hub's models")
+
+
+def _begins_at(response: httpx2.Response, offset: int) -> bool:
+    """Whether the body begins where it was asked to; a whole file begins at 0."""
+    if response.status_code != 206:
+        return offset == 0
+    return response.headers.get("content-range", "").startswith(f"bytes {offset}-")
 
 
 _OF_THE_TRANSFER = frozenset({"content-encoding", "transfer-encoding", "content-length"})

@@ -67,7 +67,9 @@ class SharedAnswers:
         return value
 
     def _keep(self, key: Hashable, ttl: float, value: object) -> None:
-        self._kept[key] = (self._clock() + ttl, value)
-        self._kept.move_to_end(key)
+        now = self._clock()
+        for old in [old for old, (ends, _) in self._kept.items() if ends <= now]:
+            del self._kept[old]
+        self._kept[key] = (now + ttl, value)
         while len(self._kept) > self._entries:
             self._kept.popitem(last=False)
