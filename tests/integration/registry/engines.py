@@ -1,5 +1,6 @@
 """A download engine in this process, against an emulated Hub."""
 
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -192,12 +193,13 @@ async def engine_in(
     *,
     credential: Credential = ANONYMOUS,
     quota: RateBudget | None = None,
+    boot: uuid.UUID | None = None,
     **changes: Any,
 ) -> AsyncIterator[Bench]:
     """An engine whose state and cache are in `directory`; `changes` are of EngineSettings."""
     told = Recorder()
     settings = settings_for(directory, endpoint, **changes)
     async with download_engine(
-        settings, credential=lambda: credential, quota=quota or RateBudget(), listener=lambda _: told
+        settings, credential=lambda: credential, quota=quota or RateBudget(), listener=lambda _: told, boot=boot
     ) as engine:
         yield Bench(engine=engine, told=told, hub_cache=settings.hub)

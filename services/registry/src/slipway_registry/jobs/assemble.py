@@ -1,6 +1,7 @@
 """Puts the download engine together."""
 
 import random
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,7 @@ async def download_engine(
     quota: RateBudget,
     listener: Callable[[Store], L],
     clock: Clock | None = None,
+    boot: uuid.UUID | None = None,
 ) -> AsyncIterator[Engine[L]]:
     """The engine, at work until the body ends; then drained and closed.
 
@@ -99,13 +101,14 @@ async def download_engine(
         credential: the registry's own (`Credentials.service`).
         quota: the Hub's, shared with the gateway.
         listener: makes the listener; the store it is given tells the log's epoch, head and history.
+        boot: this boot of the machine, where it is not the kernel's to say.
 
     Raises:
         Fault: FAILED_PRECONDITION-like reasons when another registry has the state directory or the cache.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(locked_directory(settings.state_directory))
-        store = await to_thread.run_sync(Store.in_directory, settings.state_directory)
+        store = await to_thread.run_sync(Store.in_directory, settings.state_directory, boot)
         stack.push_async_callback(to_thread.run_sync, store.close)
         owner = stack.enter_context(CacheOwner.taking(settings.hub, store.registry_id, settings.modes))
         wire = Wire(settings.wire)
@@ -117,7 +120,7 @@ async def download_engine(
             store=store,
             shelf=shelf,
             publisher=Publisher(shelf, locks, symlinks=settings.symlinks),
-            obtainer=Obtainer(store, shelf, fetch_factory(settings, wire, quota), core=OneCore()),
+            obtainer=Obtainer(store, shelf, fetch_factory(settings, wire, quota), core=OneCore(), boot=boot),
             budget=budget,
             policy=settings.policy,
             disk=CapacityLimiter(settings.disk_threads),

@@ -81,9 +81,9 @@ class Store:
             self.registry_id, self.epoch = self._begin(connection)
 
     @classmethod
-    def in_directory(cls, directory: Path) -> "Store":
+    def in_directory(cls, directory: Path, boot: uuid.UUID | None = None) -> "Store":
         """The SQLite database of a state directory."""
-        return cls(f"sqlite:///{directory / 'registry.sqlite3'}")
+        return cls(f"sqlite:///{directory / 'registry.sqlite3'}", boot=boot)
 
     def close(self) -> None:
         """Mark the database as closed in good order, with everything on the disk."""
