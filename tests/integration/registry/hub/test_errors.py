@@ -1,6 +1,9 @@
 """Each cause of failure, from the wire to its reason, whatever huggingface_hub calls it."""
 
+from functools import partial
+
 import pytest
+from anyio import to_thread
 from slipway_registry.hub.credentials import ANONYMOUS, Credential, Credentials
 from slipway_service.fault import Reason
 
@@ -100,6 +103,9 @@ async def test_an_answer_that_drips_is_given_up(hub: HubEmulator) -> None:
     fault = await fault_of(client.tree("org/m"))
     assert fault.reason is Reason.HUB_UNREACHABLE
     assert "0.5 s" in fault.text
+    # Its thread gives up too: the whole listing would take minutes.
+    (page,) = await to_thread.run_sync(partial(hub.journal.wait_for, "/tree/", finished=True, timeout=20.0))
+    assert page.sent < 5000
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,16 @@ async def test_a_cdn_that_ignores_ranges_is_not_read_to_the_end(
     assert sum(request.sent for request in hub.journal.wait_for(origin="cdn", finished=True)) < WEIGHTS // 2
 
 
+async def test_a_whole_file_in_place_of_its_first_part_will_do(
+    hub: HubEmulator, client: HubClient, tmp_path: Path
+) -> None:
+    hub.add_repo(REPO, {"m-Q4_K_M.gguf": write_gguf(tmp_path / "small.gguf")})
+    hub.faults.add(IgnoreRange(), origin="cdn")
+    (variant,) = (await client.get(REPO)).variants
+    assert variant.memory is not None
+    assert variant.memory.kv_bytes_per_1k_tokens is not None
+
+
 async def test_a_cdn_that_is_away_costs_the_header_only(hub: HubEmulator, large: Path) -> None:
     client = HubClient(hub.endpoint, tries=2)
     hub.add_repo(REPO, {"m-Q4_K_M.gguf": large})

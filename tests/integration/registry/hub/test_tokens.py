@@ -4,7 +4,9 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from huggingface_hub import get_session
 from slipway_registry.hub.credentials import Credentials
+from slipway_registry.hub.errors import Subject
 from slipway_service.fault import Reason
 from slipway_service.weights.names import FilePath
 
@@ -87,11 +89,16 @@ async def test_the_environments_token_is_not_used_behind_our_back(
 
 
 async def test_only_the_hubs_models_are_asked_about(private: HubEmulator, client: HubClient) -> None:
-    """huggingface_hub would like to know which agent runs it, and asks the Hub for a list of them."""
-    await client.tree(REPO, credential=caller(ANN))
-    await client.metadata.refs((await client.tree(REPO, credential=caller(ANN))).repo, caller(ANN))
-    paths = {request.path for request in private.journal.requests()}
-    assert all(path.startswith("/api/models/org/private/") for path in paths)
+    """huggingface_hub asks for more on its own account: for the list of agents that might be running it, say."""
+    for url in (
+        f"{private.endpoint}/api/agent-harnesses",
+        f"{private.endpoint}/api/datasets/a/b",
+        f"{private.cdn_url}/api/models/org/private",
+        f"{private.endpoint}@evil.invalid/api/models",
+    ):
+        fault = await fault_of(client.gateway.call(caller(ANN), Subject(), lambda _, url=url: get_session().get(url)))  # type: ignore[misc]
+        assert fault.reason is Reason.HUB_ERROR
+    assert private.journal.requests() == []
 
 
 @pytest.fixture

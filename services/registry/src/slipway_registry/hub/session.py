@@ -35,8 +35,6 @@ MAX_ERROR_BYTES = 64 << 10
 
 MAX_CURSOR_LENGTH = 2048
 
-_CHUNK_BYTES = 64 << 10
-
 _CALL: ContextVar["HubSession | None"] = ContextVar("_CALL", default=None)
 
 
@@ -165,7 +163,7 @@ class HubSession:
         """The body, decoded; what is longer than `at_most` is cut there, or refused."""
         body = bytearray()
         try:
-            for chunk in response.iter_bytes(_CHUNK_BYTES):
+            for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) >= at_most and cut:
                     return bytes(body[:at_most])
