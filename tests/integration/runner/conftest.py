@@ -5,13 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slipway_runner.process import members, pidfd
+from slipway_runner.process import cgroup, members, pidfd
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(tmp_path: Path) -> Iterator[None]:
     yield
-    for instance in tmp_path.rglob("instance"):
-        for family in members.tagged(instance.read_text().strip()).values():
-            for process in family:
-                pidfd.send(process, signal.SIGKILL)
+    for file in tmp_path.rglob("instance"):
+        instance = file.read_text().strip()
+        left = [process for family in members.tagged(instance).values() for process in family]
+        for process in left:
+            pidfd.send(process, signal.SIGKILL)
+        root = cgroup.find_root(instance)
+        cgroup.sweep(root, keep=())
+        if root is not None:
+            cgroup.remove(root)

@@ -12,7 +12,7 @@ from slipway_runner.models.means import Means
 from slipway_runner.models.saved import Saved, Started
 from slipway_runner.models.states import Life, State, Step
 from slipway_runner.models.supervisor import Owner, Supervisor
-from slipway_runner.process import members, orphans, ports
+from slipway_runner.process import cgroup, members, orphans, ports
 from slipway_runner.process.adopt import Fate, fate
 from slipway_runner.process.journal import Unreadable
 from slipway_runner.process.ports import Owner as PortOwner
@@ -45,6 +45,7 @@ async def take_over(saved: list[Saved], unreadable: list[Unreadable], means: Mea
         means.scribe.set_aside(entry.name)
     found = [await _look(one, means) for one in saved]
     keep = {one.saved.started.trace.family.tag for one in found if one.launch is not None and one.saved.started}
+    cgroup.sweep(means.cgroup_root, keep)
     left = await orphans.reap(means.instance, keep, seconds=_REAP_SECONDS)
     if left:
         _log.error("orphans that cannot be killed", pids=[one.pid for one in left])

@@ -330,7 +330,7 @@ async def open_fleet(
             paths=paths or LocalPaths(),
             drain=drain,
             memory_returned=memory_returned,
-            cgroup_root=cgroup.find_root(),
+            cgroup_root=cgroup.find_root(instance),
             trust_remote_code=trust_remote_code,
             operator_environment=operator_environment or {},
         )

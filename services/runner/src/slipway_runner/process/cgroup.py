@@ -5,18 +5,19 @@ cgroup v2 only (Documentation/admin-guide/cgroup-v2.rst). Without it everything 
 """
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 
 # Where cgroup2 is mounted: alone, or beside version 1 ("hybrid").
 _MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
-def find_root(name: str = "slipway") -> Path | None:
-    """A cgroup of ours to make others in, made if need be; None where this process may not."""
+def find_root(instance: str) -> Path | None:
+    """A cgroup of the runner `instance` to make others in, made if need be; None where this process may not."""
     for mount in _MOUNTS:
         if not (mount / "cgroup.subtree_control").exists():
             continue
-        root = mount / _own_path().lstrip("/") / name
+        root = mount / _own_path().lstrip("/") / f"slipway-{instance}"
         try:
             root.mkdir(exist_ok=True)
         except OSError:
@@ -34,12 +35,12 @@ def _own_path() -> str:
 
 
 def make(root: Path | None, name: str) -> Path | None:
-    """A new cgroup in `root`, or None without a root or the right to make one."""
+    """A new cgroup in `root`, or None without a root, without the right to make one, or when it is there already."""
     if root is None:
         return None
     made = root / name
     try:
-        made.mkdir(exist_ok=True)
+        made.mkdir()
     except OSError:
         return None
     return made
@@ -71,3 +72,13 @@ def remove(cgroup: Path) -> None:
     """Remove it if it is empty."""
     with contextlib.suppress(OSError):
         cgroup.rmdir()
+
+
+def sweep(root: Path | None, keep: Collection[str]) -> None:
+    """End and remove what an earlier runner left in `root`, but for the families in `keep`."""
+    if root is None:
+        return
+    for found in root.iterdir():
+        if found.is_dir() and found.name not in keep:
+            kill(found)
+            remove(found)

@@ -1,0 +1,1 @@
+"""Processes: found, stopped, written down."""
