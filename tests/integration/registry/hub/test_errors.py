@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from anyio import to_thread
+from anyio import create_task_group, fail_after, to_thread
 from slipway_registry.hub.credentials import ANONYMOUS, Credential, Credentials
 from slipway_service.fault import Reason
 
@@ -106,6 +106,20 @@ async def test_an_answer_that_drips_is_given_up(hub: HubEmulator) -> None:
     # Its thread gives up too: the whole listing would take minutes.
     (page,) = await to_thread.run_sync(partial(hub.journal.wait_for, "/tree/", finished=True, timeout=20.0))
     assert page.sent < 5000
+
+
+async def test_who_goes_away_does_not_wait_and_leaves_the_question_to_others(
+    hub: HubEmulator, client: HubClient
+) -> None:
+    hub.add_repo("org/m", {"a": "1"})
+    hub.faults.add(Delay(None), "/revision/", times=1)
+    with fail_after(10):  # the read timeout is 30
+        async with create_task_group() as others, create_task_group() as first:
+            first.start_soon(client.tree, "org/m")
+            await to_thread.run_sync(hub.journal.wait_for, "/revision/")
+            others.start_soon(client.tree, "org/m")
+            first.cancel_scope.cancel()
+    assert len(hub.journal.requests("/revision/")) == 2
 
 
 @pytest.mark.parametrize(

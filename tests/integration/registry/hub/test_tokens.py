@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from huggingface_hub import get_session
 from slipway_registry.hub.credentials import Credentials
 from slipway_registry.hub.errors import Subject
+from slipway_registry.hub.session import HubSession
 from slipway_service.fault import Reason
 from slipway_service.weights.names import FilePath
 
@@ -96,9 +98,13 @@ async def test_only_the_hubs_models_are_asked_about(private: HubEmulator, client
         f"{private.cdn_url}/api/models/org/private",
         f"{private.endpoint}@evil.invalid/api/models",
     ):
-        fault = await fault_of(client.gateway.call(caller(ANN), Subject(), lambda _, url=url: get_session().get(url)))  # type: ignore[misc]
+        fault = await fault_of(client.gateway.call(caller(ANN), Subject(), partial(_get, url=url)))
         assert fault.reason is Reason.HUB_ERROR
     assert private.journal.requests() == []
+
+
+def _get(session: HubSession, *, url: str) -> object:
+    return get_session().get(url)
 
 
 @pytest.fixture
