@@ -88,6 +88,11 @@ class Recorder:
         await self.until(seen)
         return found[-1]
 
+    async def until_download(self, download_id: str, condition: Callable[[Download], bool]) -> Download:
+        """Wait until a transition leaves the download as the condition has it; the download at that moment."""
+        await self.until(lambda: any(map(condition, self.downloads(download_id))))
+        return next(item for item in reversed(self.downloads(download_id)) if condition(item))
+
     async def end(self, download_id: str) -> Download:
         """Wait until it is over."""
         return await self.state(download_id, State.SUCCEEDED, State.FAILED, State.CANCELLED)

@@ -26,7 +26,7 @@ from slipway_registry.jobs.retry import RetryPolicy, after_setback
 from slipway_registry.jobs.run import BlobRun, Run
 from slipway_registry.jobs.store import Store
 from slipway_registry.transfer.budget import Claim, DiskBudget
-from slipway_registry.transfer.errors import Away, DiskFull, Mismatch, Setback, Vanished
+from slipway_registry.transfer.errors import Away, DiskFull, Mismatch, Setback, Vanished, disk_errors
 from slipway_registry.transfer.partial import DATA
 
 log = structlog.get_logger(__name__)
@@ -204,9 +204,12 @@ class Attempt:
         )
         with CancelScope(shield=True):
             try:
-                await to_thread.run_sync(publish, limiter=self._tools.disk)
-            except FileNotFoundError:
+                with disk_errors(self._tools.shelf.hub):
+                    await to_thread.run_sync(publish, limiter=self._tools.disk)
+            except (DiskFull, Fault) as error:
                 job.publishing = False
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
                 await self._ledger.advance(job, states.Lost())
                 return False
             await self._ledger.advance(job, states.Published())

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 # How often (seconds) a transition is tried again while the database cannot be written.
-_STORE_RETRY = 5.0
+STORE_RETRY = 5.0
 
 
 class Listener(Protocol):
@@ -85,7 +85,7 @@ class Ledger:
                     log.warning("the database cannot be written", download=job.download.id, error=fault.text)
                 else:
                     return
-            await self.clock.sleep(_STORE_RETRY)
+            await self.clock.sleep(STORE_RETRY)
 
     def tell(self, download: Download) -> None:
         """Within `changing`: what has been stored."""

@@ -85,3 +85,38 @@ blobs = Table(
     Column("block_crcs", LargeBinary),  # crc32 per MiB, where the transfer was ours: finds a damaged spot
     Index("blobs_by_etag", "etag"),
 )
+
+# Commits that the cache holds. A row lives as long as its snapshot: downloaded again, it gets another uid.
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("repo", String(255), primary_key=True),
+    Column("commit", String(40), primary_key=True),
+    Column("uid", String(32), nullable=False),
+    Column("create_time", Float, nullable=False),
+    Column("use_time", Float, nullable=False),
+)
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("holder", String(256), nullable=False),
+    Column("claim", String(256), nullable=False),
+    Column("repo", String(255), nullable=False),
+    Column("commit", String(40), nullable=False),
+    Column("paths", Text, nullable=False),  # JSON; an empty list is the whole snapshot
+    Column("expire_time", Float),  # NULL: it does not end by itself
+    Column("create_time", Float, nullable=False),
+    Index("one_pin_per_claim", "holder", "claim", "repo", "commit", unique=True),
+)
+
+# Blobs whose last hash was wrong, and what the file looked like then: changed since, nothing is known of it.
+damaged_blobs = Table(
+    "damaged_blobs",
+    metadata,
+    Column("repo", String(255), primary_key=True),
+    Column("etag", String(64), primary_key=True),
+    Column("inode", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+)

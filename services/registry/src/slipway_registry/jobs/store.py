@@ -238,6 +238,18 @@ class Store:
             connection.execute(insert(schema.blobs).values(verify_time=at, **values))
 
     @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent view of the database, for the records of the cache that lie in it too."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction for those. Raises Fault(DISK_FULL, DISK_FAULT) if the database cannot be written."""
+        with self._writing() as connection:
+            yield connection
+
+    @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
         """A transaction. Raises Fault(DISK_FULL, DISK_FAULT) if the database cannot be written."""
         try:
