@@ -84,6 +84,7 @@ def test_only_names_become_refs() -> None:
     commit = Commit(COMMIT)
     assert Revision("main").names_ref(commit)
     assert Revision("deadbeef").names_ref(commit)  # a branch may be called so
+    assert Revision(COMMIT[:3]).names_ref(commit)  # so may this, and the Hub takes no hash as short
     assert not Revision(COMMIT).names_ref(commit)
     assert not Revision(COMMIT[:7].upper()).names_ref(commit)
 

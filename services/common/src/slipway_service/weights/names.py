@@ -18,6 +18,9 @@ KEEP_PREFIX = "slipway/"
 
 DEFAULT_REVISION = "main"
 
+SHORTEST_HASH = 7
+"""So many digits of a commit the Hub takes for one; anything shorter is a name."""
+
 
 class CheckedName(str):
     """A text that has passed its class's check."""
@@ -122,7 +125,7 @@ class Revision(CheckedName):
 
         Only a name may become a file below `refs/` in the cache.
         """
-        return not commit.startswith(self.lower())
+        return len(self) < SHORTEST_HASH or not commit.startswith(self.lower())
 
 
 class FilePath(CheckedName):

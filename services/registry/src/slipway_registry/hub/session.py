@@ -34,6 +34,7 @@ MAX_ERROR_BYTES = 64 << 10
 """So much of an error's body is read, to keep the connection; it is not looked at."""
 
 MAX_CURSOR_LENGTH = 2048
+"""Longest cursor that is kept for a client; the Hub's have some 100 characters."""
 
 _CALL: ContextVar["HubSession | None"] = ContextVar("_CALL", default=None)
 
