@@ -247,10 +247,9 @@ async def bench(
         state_dir=root / "state",
         backends=backends_of(backend),
         sink=seen,
-        devices=cpu,
         numbers=numbers,
         paths=LocalPaths((models,)),
-        **more,
+        **{"devices": cpu, **more},
     ) as fleet:
         try:
             yield Bench(fleet=fleet, seen=seen, backend=backend, root=models)

@@ -9,6 +9,7 @@ from threading import Thread
 import anyio
 import pytest
 from slipway_runner.backends.base import Settings, StartLimits
+from slipway_runner.devices.device import Device
 from slipway_runner.models.record import Activation
 from slipway_runner.models.spec import PathSource
 from slipway_runner.models.states import State
@@ -16,7 +17,7 @@ from slipway_runner.process import cgroup, pidfd
 from slipway_runner.progress.signals import LoadStage
 from slipway_service.fault import Fault, Reason
 
-from tests.integration.runner.fakes import FakeBackend, bench, pids_of, running
+from tests.integration.runner.fakes import FakeBackend, bench, cpu, pids_of, running
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +62,33 @@ async def test_an_equal_load_joins_and_another_spec_is_refused_with_the_differen
             await on.fleet.load(on.spec(settings=Settings(context_length=512)), "m")
         assert refused.value.reason is Reason.MODEL_ID_TAKEN
         assert "context_length unset, asked for 512" in refused.value.text
+
+
+async def test_a_model_that_fills_the_memory_can_still_be_joined(tmp_path: Path) -> None:
+    free = [1 << 30]
+
+    def devices() -> tuple[Device, ...]:
+        return tuple(replace(one, memory_total=1 << 30) for one in cpu(free[0]))
+
+    async with bench(tmp_path, devices=devices) as on:
+        model = await on.load()
+        free[0] = 0
+        assert (await on.fleet.load(on.spec(), "m")).model.uid == model.uid
+        with pytest.raises(Fault) as refused:
+            await on.fleet.load(on.spec(), "another")
+        assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+
+
+async def test_memory_that_a_load_has_claimed_is_not_free(tmp_path: Path) -> None:
+    async with bench(tmp_path, devices=lambda: cpu(300 << 20)) as on:
+        on.backend.behaviours["first"] = {"hang": True}
+        await on.fleet.load(on.spec(), "first")
+        with pytest.raises(Fault) as refused:
+            await on.fleet.load(on.spec(), "second")
+        assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+        on.fleet.unload("first")
+        await on.seen.until(lambda: bool(on.seen.gone))
+        await on.fleet.load(on.spec(), "second")
 
 
 async def test_loads_of_one_id_at_once_start_one_process(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def saved(source: Source) -> Saved:
         source=source, task=Task.EMBED, settings=Settings(context_length=5, device=DeviceKind.CUDA), flags={"--a": "1"}
     )
     plan = Plan(
+        asked=spec,
         spec=spec,
         name="n",
         commit="c" * 40,

@@ -111,28 +111,42 @@ class Fleet:
             raise Fault(Reason.DRAINING, "the runner is shutting down", retry_after=_UNLOADING_RETRY_SECONDS)
         self._refuse_while_unloading(model_id)
         devices = await anyio.to_thread.run_sync(self._means.devices)
-        plan = await self._plan(spec, devices)
+        try:
+            plan = await self._plan(spec, devices, joins=self._serving(model_id) is not None)
+        except Fault as fault:
+            serving = self._serving(model_id)
+            if fault.reason is Reason.REGISTRY_UNAVAILABLE and serving is not None and serving.plan.asked == spec:
+                return self._join(serving, validate_only=validate_only)
+            raise
         # From here to the end nothing is awaited: two loads of one id cannot both find it free.
-        existing = self._supervisors.get(model_id)
-        if existing is None or existing.life.state is State.ERROR:
-            model = self._record(model_id, plan, activation)
-            if validate_only:
-                return Loaded(model=replace(model, uid=""), existing=False)
-            self._means.reservations.reserve(model.uid, plan.needed, devices)
-            begun = self._renew(existing, model, plan) if existing else self._begin(model, plan)
-            return Loaded(model=begun, existing=False)
         self._refuse_while_unloading(model_id)
-        if differs := difference(existing.plan.identity, plan.identity):
-            raise Fault(Reason.MODEL_ID_TAKEN, f"{model_id} runs with another spec: {differs}; choose another id")
-        if not validate_only:
-            existing.apply(states.Load())
-        return Loaded(model=existing.model, existing=True)
+        if (serving := self._serving(model_id)) is not None:
+            if differs := difference(serving.plan.identity, plan.identity):
+                raise Fault(Reason.MODEL_ID_TAKEN, f"{model_id} runs with another spec: {differs}; choose another id")
+            return self._join(serving, validate_only=validate_only)
+        model = self._record(model_id, plan, activation)
+        if validate_only:
+            return Loaded(model=replace(model, uid=""), existing=False)
+        self._means.reservations.reserve(model.uid, plan.needed, devices)
+        return Loaded(model=self._begin(model, plan), existing=False)
 
-    async def _plan(self, spec: Spec, devices: tuple[Device, ...]) -> Plan:
+    def _serving(self, model_id: str) -> Supervisor | None:
+        """The model of that id unless it is in ERROR, where a load begins anew."""
+        found = self._supervisors.get(model_id)
+        return None if found is None or found.life.state is State.ERROR else found
+
+    def _join(self, serving: Supervisor, *, validate_only: bool) -> Loaded:
+        if not validate_only:
+            serving.apply(states.Load())
+        return Loaded(model=serving.model, existing=True)
+
+    async def _plan(self, spec: Spec, devices: tuple[Device, ...], *, joins: bool) -> Plan:
+        """What would be run. The memory that a model to be joined has already is not asked for twice."""
+        available = self._means.reservations.available
         around = Surroundings(
             backends=self._means.backends,
             devices=devices,
-            free={device.uuid: self._means.reservations.available(device) for device in devices},
+            free={device.uuid: device.memory_total if joins else available(device) for device in devices},
             trust_remote_code=self._means.trust_remote_code,
         )
         if isinstance(spec.source, PathSource):
@@ -169,15 +183,14 @@ class Fleet:
         )
 
     def _begin(self, model: Model, plan: Plan) -> Model:
+        if (failed := self._supervisors.get(model.id)) is not None:
+            failed.renew(model, plan)
+            return failed.model
         life, commands = states.fresh()
         supervisor = Supervisor(model, life, plan, self._means, self)
         self.take_in(supervisor)
         supervisor.begin(commands)
         return supervisor.model
-
-    def _renew(self, existing: Supervisor, model: Model, plan: Plan) -> Model:
-        existing.renew(model, plan)
-        return existing.model
 
     def _refuse_while_unloading(self, model_id: str) -> None:
         existing = self._supervisors.get(model_id)

@@ -73,7 +73,8 @@ class Plan:
     """What will be run.
 
     Attributes:
-        spec: as asked for, with its defaults filled in.
+        asked: the spec as it came.
+        spec: the same with its defaults filled in.
         commit: what the revision resolved to; empty for a path.
         variant: the name of the weights' variant.
         wanted: every file that the backend needs, relative to the source's root.
@@ -83,6 +84,7 @@ class Plan:
         registry_bypassed: described by the cache because the registry is away.
     """
 
+    asked: Spec
     spec: Spec
     name: str
     commit: str = ""
@@ -190,6 +192,7 @@ def _draft(spec: Spec, description: Description, variant: Variant, facts: ModelF
     projector = preferred_projector(variant)
     selected = selection.select(description.files, (variant,), selection.VariantSelection(variant.name))
     plan = Plan(
+        asked=spec,
         spec=spec,
         name=description.name,
         commit=description.commit,

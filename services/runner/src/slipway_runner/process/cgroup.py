@@ -46,10 +46,15 @@ def make(root: Path | None, name: str) -> Path | None:
     return made
 
 
-def enter(cgroup: Path, pid: int) -> None:
-    """Move `pid` there; its later children are born there. A process that has ended already is let be."""
-    with contextlib.suppress(OSError):
-        (cgroup / "cgroup.procs").write_text(str(pid))
+# The child itself goes there before it becomes the program: were we to move it, it might have forked before.
+_JOIN = '{ echo $$ > "$1"; } 2>/dev/null; shift; exec "$@"'
+
+
+def joining(cgroup: Path | None, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The command line that runs `argv` in a cgroup, as the same process; `argv` itself without one."""
+    if cgroup is None:
+        return argv
+    return ("/bin/sh", "-c", _JOIN, "sh", str(cgroup / "cgroup.procs"), *argv)
 
 
 def pids(cgroup: Path | None) -> frozenset[int]:

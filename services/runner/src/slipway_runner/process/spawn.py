@@ -4,7 +4,9 @@ It leads a session and a process group of its own, writes to a file rather than 
 environment that was built from nothing. So it neither dies nor blocks when the runner does.
 """
 
+import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -102,6 +104,8 @@ def spawn(order: Order) -> Child:
     Raises:
         OSError: the program cannot be run, or log or FIFO cannot be made.
     """
+    if shutil.which(order.argv[0], path=order.environment.get("PATH", "")) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), order.argv[0])
     environment = {**order.environment, members.RUNNER_TAG: order.instance, members.FAMILY_TAG: order.tag}
     own_cgroup = cgroup.make(order.cgroup_root, order.tag)
     with ExitStack() as ours:
@@ -110,7 +114,7 @@ def spawn(order: Order) -> Child:
         stdin = _open_stdin(order.stdin)
         ours.callback(os.close, stdin)
         process = subprocess.Popen(
-            order.argv,
+            cgroup.joining(own_cgroup, order.argv),
             stdin=stdin,
             stdout=log,
             stderr=log,
@@ -119,8 +123,6 @@ def spawn(order: Order) -> Child:
             start_new_session=True,
             close_fds=True,
         )
-    if own_cgroup is not None:
-        cgroup.enter(own_cgroup, process.pid)
     leader = proc.stat(process.pid)  # an unreaped child has one even when it has ended already
     if leader is None:
         raise ProcessLookupError(f"/proc has no process {process.pid}; is it mounted with hidepid?")
