@@ -141,7 +141,15 @@ def _environment(directory: Path, hub: str, subject: Subject, *, stay: bool) -> 
         if hub == "emulator":
             print("Starting the Hub emulator; making its models takes a few seconds.", flush=True)
             origins = directory / "hub.json"
-            hub_command = (sys.executable, "-m", "tests.hub", "--demo", "--address-file", origins, *subject.throttle)
+            hub_command: tuple[str | Path, ...] = (
+                sys.executable,
+                "-m",
+                "tests.hub",
+                "--demo",
+                "--address-file",
+                origins,
+                *subject.throttle,
+            )
             environment["HF_ENDPOINT"] = json.loads(start("hub", origins, *hub_command))["hub"]
         for service in ("registry", "runner"):
             state = directory / service
