@@ -9,7 +9,7 @@ from tests.unit.service.watching import Mirror, load, model_event, progress, pro
 
 NAMES = [f"models/{letter}" for letter in "abcde"]
 FILTERS = [Filter(), Filter(names=frozenset(NAMES[:2])), Filter(names=frozenset({"models/never"}))]
-PACE = Pace(batch_events=3, batch_size=120)
+PACE = Pace(batch_events=3, batch_size=50)  # two or three events, so that both bounds are met
 
 
 class Subscriber:
@@ -64,7 +64,7 @@ class Watching(RuleBasedStateMachine):
 
     @rule(name=strategies.sampled_from(NAMES))
     def progresses(self, name: str) -> None:
-        progress(self.log, name, self._next())
+        progress(self.log, name, f"{self.alive.get(name)}/{self._next()}")
 
     @rule(seconds=strategies.sampled_from([0.01, 0.3, 40.0]))
     def time_passes(self, seconds: float) -> None:

@@ -64,7 +64,9 @@ def test_the_state_comes_with_the_progress_so_far(log: EventLog) -> None:
     load(log, "models/a")
     load(log, "models/b")
     progress(log, "models/a")
-    assert said(watcher(log).take(0)) == ["+models/a", "+models/b", "~models/a"]
+    subject = watcher(log)
+    assert said(subject.take(0)) == ["+models/a", "+models/b", "~models/a"]
+    assert subject.take(1) is None, "and does not come again"
 
 
 def test_progress_comes_at_most_once_an_interval_and_only_the_newest(log: EventLog) -> None:

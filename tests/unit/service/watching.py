@@ -58,7 +58,8 @@ def _word(event: model_pb2.ModelEvent) -> str:
 class Mirror:
     """What a client knows: the state as of its cursor, and every transition it was told behind `since`, in order.
 
-    What comes before `synced` counts only once `synced` comes: a stream that breaks earlier starts over.
+    What comes before `synced` counts only once `synced` comes: a stream that breaks earlier starts over. The uid of a
+    progress has to be that of the transition it belongs to, a slash and a number.
     """
 
     cursor: Cursor | None = None
@@ -106,7 +107,8 @@ class Mirror:
     def _fold(self, event: model_pb2.ModelEvent, *, replayed: bool) -> None:
         match event.WhichOneof("event"):
             case "progress":
-                assert event.progress.name in self.state, "progress of something that is not there"
+                of = event.progress.uid.partition("/")[0]
+                assert self.state.get(event.progress.name) == of, "progress belongs to the transition told last"
                 self.progress[event.progress.name] = event.progress.uid
                 return
             case "model":
