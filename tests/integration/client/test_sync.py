@@ -1,17 +1,17 @@
 """The facade for code without a loop: complete, typed, and closed when left early."""
 
+import threading
 from collections.abc import Iterator
 
 import anyio
 import pytest
-from anyio.from_thread import start_blocking_portal
 from slipway.registry.v1.catalog_service_pb2 import GetRepoResponse
 from slipway.registry.v1.download_pb2 import Download, DownloadState
 from slipway.registry.v1.download_service_pb2 import CreateDownloadResponse, WatchDownloadsResponse
 from slipway.registry.v1.repo_pb2 import Repo
 from slipway_client import Registry, Runner, Synced
 from slipway_client.errors import ServiceFailure
-from slipway_client.sync import SyncClient, SyncRegistry, SyncRunner
+from slipway_client.sync import SyncClient, SyncRegistry, SyncRunner, shared_loop
 
 from tests.integration.client.fakes import FakeService, serving
 
@@ -19,7 +19,7 @@ from tests.integration.client.fakes import FakeService, serving
 @pytest.fixture
 def fake() -> Iterator[FakeService]:
     service = FakeService()
-    with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(serving(service)):
+    with shared_loop().wrap_async_context_manager(serving(service)):
         yield service
 
 
@@ -59,6 +59,11 @@ def test_leaving_an_iterator_ends_its_stream(fake: FakeService) -> None:
         runner.list_models()
 
 
-def test_an_address_that_is_none_leaves_no_thread_behind() -> None:
+def test_all_clients_share_a_loop(fake: FakeService) -> None:
+    before = threading.active_count()
+    with SyncRegistry.connect(fake.address), SyncRunner.connect(fake.address) as runner:
+        with pytest.raises(ServiceFailure):
+            runner.get_runner()
+        assert threading.active_count() - before <= 1  # the poller of grpc.aio
     with pytest.raises(ValueError, match="HOST:PORT"):
         SyncRegistry.connect("nowhere")

@@ -4,18 +4,20 @@
         for download in registry.pull("org/model"):
             print(download.progress.done_bytes)
 
-Each method takes and raises what the asynchronous one does; what that yields is an iterator here. The loop runs in a
-thread of its own, from `connect` to the end of the block.
+Each method takes and raises what the asynchronous one does; what that yields is an iterator here. One loop in a thread
+of its own serves all clients of the process.
 """
 
 import functools
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
+import anyio
 import grpc
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 from slipway_client.backoff import Backoff
 from slipway_client.channel import UNARY_DEADLINE
@@ -28,15 +30,32 @@ Result = TypeVar("Result")
 ClientT = TypeVar("ClientT", bound=Client)
 
 
+@functools.cache
+def shared_loop() -> BlockingPortal:
+    """The way into the loop of all synchronous clients.
+
+    It lasts as long as the process: grpc.aio has one completion queue for all loops, and an event that comes for a loop
+    which was closed meanwhile disturbs the others.
+    """
+    ready: Future[BlockingPortal] = Future()
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            ready.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    threading.Thread(target=anyio.run, args=(serve,), name="slipway-client", daemon=True).start()
+    return ready.result()
+
+
 class SyncClient(Generic[ClientT]):
-    """A client on a loop in a thread of its own. Use it as a context manager."""
+    """A client whose methods wait. Use it as a context manager."""
 
     _asynchronous: type[ClientT]
 
-    def __init__(self, client: ClientT, portal: BlockingPortal, loop: AbstractContextManager[BlockingPortal]) -> None:
+    def __init__(self, client: ClientT, portal: BlockingPortal) -> None:
         self._client = client
         self._portal = portal
-        self._loop = loop
 
     @classmethod
     def connect(
@@ -48,21 +67,14 @@ class SyncClient(Generic[ClientT]):
         backoff: Backoff | None = None,
     ) -> Self:
         """As the asynchronous client's."""
-        loop = start_blocking_portal("asyncio")
-        portal = loop.__enter__()
         connect = functools.partial(
             cls._asynchronous.connect, address, deadline=deadline, credentials=credentials, backoff=backoff
         )
-        try:
-            return cls(portal.call(connect), portal, loop)
-        except BaseException:
-            loop.__exit__(None, None, None)
-            raise
+        return cls(shared_loop().call(connect), shared_loop())
 
     def close(self) -> None:
-        """Closes the connection and ends the loop."""
+        """Closes the connection; calls on it end."""
         self._portal.call(self._client.aclose)
-        self._loop.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self

@@ -146,10 +146,13 @@ class BarDisplay:
         took = self._clock() - self._began
         if step.is_waiting and took < BRIEF:
             return
-        sign, label = ("✓", step.done) if is_done else ("•", step.doing)
-        details = f"{step.result} · {fmt.seconds(took)}" if step.result and is_done else fmt.seconds(took)
         if step.is_setback:
-            sign, details = "•", step.mark or details
+            sign, label, details = "•", step.doing, step.mark or fmt.seconds(took)
+        elif is_done:
+            sign, label = "✓", step.done
+            details = " · ".join(filter(None, (step.result, fmt.seconds(took))))
+        else:
+            sign, label, details = "•", step.doing, fmt.seconds(took)
         self._console.print(
             Text.assemble((sign, "green" if sign == "✓" else "yellow"), f" {label:<{LABEL_WIDTH}} ", (details, "dim"))
         )

@@ -8,11 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
+import anyio
 import typer
 
 from slipway_client.cli import catalog, chat, downloads, exit_codes, models, status, watching
 from slipway_client.cli.output import Output
-from slipway_client.cli.session import Interrupted, Session
+from slipway_client.cli.session import Interrupted, Run, Session
 from slipway_client.cli.settings import SettingsInvalid, resolve
 from slipway_client.errors import SlipwayError
 
@@ -67,15 +68,20 @@ def root(
 ) -> None:
     """From the name of a model to an endpoint that answers."""
     settings = resolve({"registry": registry, "runner": runner}, os.environ, config)
-    context.obj = Session(settings, Output(as_json=as_json))
+    context.obj = Session(settings, Output(as_json=as_json), run=context.obj)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code. `arguments` are those of the process unless given."""
+def main(arguments: Sequence[str] | None = None, *, run: Run = anyio.run) -> int:
+    """Runs the command; returns its exit code.
+
+    Args:
+        arguments: instead of those of the process.
+        run: runs asynchronous work to its end.
+    """
     options, rest = hoisted(sys.argv[1:] if arguments is None else arguments)
     output = Output(as_json="--json" in options)
     try:
-        return app(args=[*options, *rest], prog_name="slipway", standalone_mode=False) or exit_codes.WORKED
+        return app(args=[*options, *rest], prog_name="slipway", standalone_mode=False, obj=run) or exit_codes.WORKED
     except SlipwayError as error:
         code = exit_codes.exit_code(error)
         output.error(error, code)
@@ -90,8 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Interrupted, typer.Abort) as interrupt:
         output.failure("INTERRUPTED", str(interrupt) or "stopped by Ctrl-C", exitCode=exit_codes.INTERRUPTED)
         return exit_codes.INTERRUPTED
-    except BrokenPipeError:
-        # Python writes what it still holds when it ends; let that go nowhere instead of failing again.
+    except (BrokenPipeError, SystemExit):
+        # Typer and rich make SystemExit of a closed pipe, and of nothing else here. Python writes what it still holds
+        # when it ends; let that go nowhere instead of failing again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.PIPE_CLOSED
     except Exception as error:

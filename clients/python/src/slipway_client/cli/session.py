@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import anyio
 import typer
@@ -15,6 +15,7 @@ from slipway_client.runner import Runner
 from slipway_client.watch import OnDisconnect
 
 Result = TypeVar("Result")
+Run: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
 
 class Interrupted(Exception):
@@ -28,11 +29,18 @@ def first(errors: BaseExceptionGroup[SlipwayError]) -> SlipwayError:
 
 
 class Session:
-    """One run of the command."""
+    """One run of the command.
 
-    def __init__(self, settings: Settings, output: Output) -> None:
+    Args:
+        settings: where the services are.
+        output: what is written.
+        run: runs asynchronous work to its end.
+    """
+
+    def __init__(self, settings: Settings, output: Output, run: Run = anyio.run) -> None:
         self.settings = settings
         self.output = output
+        self._run = run
 
     @property
     def as_json(self) -> bool:
@@ -54,9 +62,11 @@ class Session:
             SlipwayError: the first one, also out of a task group.
         """
         try:
-            return anyio.run(work)
+            result: Result = self._run(work)
         except* SlipwayError as errors:
             error = first(errors)
+        else:
+            return result
         raise self.explained(error) from error
 
     def explained(self, error: SlipwayError) -> SlipwayError:

@@ -131,14 +131,8 @@ def _stage(model: Model) -> Step:
     doing, done = _STAGES.get(progress.stage, ("loading", "loaded"))
     if progress.stage == LoadStage.LOAD_STAGE_STARTING and model.backend:
         doing, done = f"{doing} {model.backend}", f"{done} {model.backend}"
-    mark, result = "", ""
-    if progress.total_shards and progress.stage == LoadStage.LOAD_STAGE_LOADING_WEIGHTS:
-        mark = f"shard {progress.done_shards}/{progress.total_shards}"
-        result = fmt.plural(progress.total_shards, "shard")
-    elif progress.total_shards and progress.stage == LoadStage.LOAD_STAGE_WARMING_UP:
-        # Small weights are read between two batches of progress: this is then the first that is heard of them.
-        mark = f"{progress.done_shards} of {progress.total_shards} shards loaded"
-    if progress.total_bytes and progress.stage != LoadStage.LOAD_STAGE_WARMING_UP:
+    mark, result = _shards(progress)
+    if _counts_bytes(progress):
         result = ", ".join(filter(None, (result, fmt.size(progress.total_bytes))))
     return Step(
         key=f"{word(LoadStage, progress.stage)} {model.attempt}",
@@ -152,11 +146,25 @@ def _stage(model: Model) -> Step:
     )
 
 
+def _shards(progress: LoadProgress) -> tuple[str, str]:
+    """What is said of the shards while they load, and what is kept of it."""
+    total = progress.total_shards
+    if total and progress.stage == LoadStage.LOAD_STAGE_LOADING_WEIGHTS:
+        return f"shard {progress.done_shards}/{total}", fmt.plural(total, "shard")
+    if total and progress.stage == LoadStage.LOAD_STAGE_WARMING_UP:
+        # Small weights are read between two batches of progress: this is then the first that is heard of them.
+        return f"{progress.done_shards} of {total} shards loaded", ""
+    return "", ""
+
+
+def _counts_bytes(progress: LoadProgress) -> bool:
+    """Whether the bytes are those of the stage under way; in later stages they are left over."""
+    return bool(progress.total_bytes) and progress.stage <= LoadStage.LOAD_STAGE_LOADING_WEIGHTS
+
+
 def _stage_fraction(progress: LoadProgress) -> float | None:
     """How far the stage is, by its bytes, else by its shards."""
-    if progress.stage == LoadStage.LOAD_STAGE_WARMING_UP:
-        return None
-    if progress.total_bytes:
+    if _counts_bytes(progress):
         return progress.done_bytes / progress.total_bytes
     if progress.total_shards and progress.stage == LoadStage.LOAD_STAGE_LOADING_WEIGHTS:
         return progress.done_shards / progress.total_shards
@@ -165,7 +173,7 @@ def _stage_fraction(progress: LoadProgress) -> float | None:
 
 def _stage_numbers(progress: LoadProgress, mark: str) -> str:
     numbers = [mark] if mark else []
-    if progress.total_bytes and progress.stage != LoadStage.LOAD_STAGE_WARMING_UP:
+    if _counts_bytes(progress):
         numbers.append(fmt.size_of(progress.done_bytes, progress.total_bytes))
     if progress.HasField("eta"):
         numbers.append(f"{fmt.seconds(_seconds(progress.eta))} left")
