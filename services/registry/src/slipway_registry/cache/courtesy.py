@@ -20,8 +20,8 @@ _LOOK_INTERVAL = 0.25
 
 
 @contextlib.contextmanager
-def holding_hub_lock(lock: Path, modes: Modes, halt: Halt, *, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the lock file if that can be had within `patience` seconds; go on without it if not.
+def holding_hub_lock(lock: Path, modes: Modes, halt: Halt) -> Iterator[None]:
+    """Hold the lock file if that can be had within PATIENCE; go on without it if not.
 
     Raises:
         Halted.
@@ -33,7 +33,7 @@ def holding_hub_lock(lock: Path, modes: Modes, halt: Halt, *, patience: float = 
         yield
         return
     try:
-        looks = int(patience / _LOOK_INTERVAL)
+        looks = int(PATIENCE / _LOOK_INTERVAL)
         while not _lock(fd) and looks:
             halt.wait(_LOOK_INTERVAL)
             looks -= 1
