@@ -245,6 +245,8 @@ def test_why_transformers_ended() -> None:
     [
         ("ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 1)", Reason.PORT_IN_USE),
         ("│ No such option: --nonsense                               │", Reason.BACKEND_FLAG_REJECTED),
+        ("Error: No such option '--nonsense'.", Reason.BACKEND_FLAG_REJECTED),
+        ("vllm: error: unrecognized arguments: --nonsense", Reason.BACKEND_FLAG_REJECTED),
         ("torch.OutOfMemoryError: CUDA out of memory.", Reason.OUT_OF_MEMORY),
         ("RuntimeError: No CUDA GPUs are available", Reason.DEVICE_NOT_FOUND),
         ("OSError: We couldn't connect to 'https://huggingface.co' to load the files", Reason.MODEL_FILE_MISSING),

@@ -71,7 +71,7 @@ def _name(number: int) -> str:
 # Only where a program says that something failed: the last line of an exception, an error of an argument parser (typer
 # draws a box around it), uvicorn's errors. The same words stand in settings, advice and requests echoed to the log.
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?::|$)")
-_COMPLAINT = re.compile(r"\berror: |^ERROR: |^[│|] ")
+_COMPLAINT = re.compile(r"\b[Ee]rror: |^ERROR: |^[│|] ")
 
 
 def read_python_cause(message: str) -> Cause | None:
@@ -88,7 +88,7 @@ def read_python_cause(message: str) -> Cause | None:
 
 PYTHON_SIGNS = signs(
     (r"SafetensorError|deserializing header|invalid load key|UnpicklingError", Reason.MODEL_FILE_INVALID),
-    (r"JSONDecodeError|not a valid JSON file", Reason.MODEL_FILE_INVALID),
+    (r"JSONDecodeError|not a valid JSON file|Unrecognized model in", Reason.MODEL_FILE_INVALID),
     (r"OutOfMemoryError|out of memory|can't allocate memory|^MemoryError|Cannot allocate memory", Reason.OUT_OF_MEMORY),
     (r"less than desired (?:CPU|GPU) memory utilization|No available memory for the cache", Reason.OUT_OF_MEMORY),
     (r"Not enough memory\b", Reason.OUT_OF_MEMORY),
@@ -99,7 +99,7 @@ PYTHON_SIGNS = signs(
     (r"No such option|unrecognized arguments|error: argument |Invalid value for", Reason.BACKEND_FLAG_REJECTED),
     (r"No CUDA GPUs are available|no CUDA-capable device|invalid device ordinal", Reason.DEVICE_NOT_FOUND),
     (r"Found no NVIDIA driver|No HIP GPUs|Torch not compiled with CUDA", Reason.DEVICE_NOT_FOUND),
-    (r"Model architectures .* (?:are|is) not supported|Unrecognized model", Reason.BACKEND_UNSUITABLE),
+    (r"Model architectures .* (?:are|is) not supported", Reason.BACKEND_UNSUITABLE),
     (r"does not recognize this architecture", Reason.BACKEND_UNSUITABLE),
 )
 """What the exceptions of torch, transformers, safetensors, uvicorn and argument parsers look like in a line."""

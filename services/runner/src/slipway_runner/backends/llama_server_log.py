@@ -20,14 +20,12 @@ _SIGNS = signs(
     (r"^error: |error while handling argument", Reason.BACKEND_FLAG_REJECTED),
     (r" E .*couldn't bind HTTP server socket", Reason.PORT_IN_USE),
     (r" E .*(?:No such file or directory|failed to load GGUF split from)", Reason.MODEL_FILE_MISSING),
-    (
-        r" E .*(?:[Ii]nsufficient memory|[Oo]ut of memory|OutOfDeviceMemory|Cannot allocate memory)",
-        Reason.OUT_OF_MEMORY,
-    ),
-    (r" E .*(?:failed|unable) to allocate", Reason.OUT_OF_MEMORY),
+    (r" E .*(?:[Ii]nsufficient memory|[Oo]ut of memory|OutOfDeviceMemory)", Reason.OUT_OF_MEMORY),
+    (r" E .*(?:Cannot allocate memory|(?:failed|unable) to allocate|bad_alloc)", Reason.OUT_OF_MEMORY),
     (r"unknown model architecture", Reason.BACKEND_UNSUITABLE),
     (r" E .*(?:invalid magic|not within the file bounds|illegal split file)", Reason.MODEL_FILE_INVALID),
     (r" E .*error loading model: ", Reason.MODEL_FILE_INVALID),
+    (r" E .*failed to initialize the context: ", Reason.BACKEND_EXITED),
 )
 
 _WARMING_UP = re.compile(r"llama threadpool init|warming up the model|initializing, n_slots")

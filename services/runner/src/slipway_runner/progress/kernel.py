@@ -50,7 +50,7 @@ class FileWatch:
     def __init__(self, files: Sequence[Path], proc: Path = Path("/proc")) -> None:
         self._proc = proc
         self._names = [path.name for path in files]
-        self._by_path = {str(real): _File(str(real), real.stat().st_size) for real in map(Path.resolve, files)}
+        self._by_path = {str(real): _File(str(real), _size(real)) for real in map(Path.resolve, files)}
         self._files = [self._by_path[str(path.resolve())] for path in files]  # equal files share their blob
         self._total = sum(file.size for file in self._files)
         self._current = ""
@@ -72,7 +72,7 @@ class FileWatch:
         size = Bytes(done, self._total, Source.KERNEL)
         if len(self._files) == 1:
             return (size,)
-        full = sum(file.read >= READ_SHARE * file.size for file in self._files)
+        full = sum(0 < READ_SHARE * file.size <= file.read for file in self._files)
         return (size, Shards(full, len(self._files), self._current, Source.KERNEL))
 
     def _positions(self, pid: int) -> Iterator[tuple[_File, int]]:
@@ -106,3 +106,10 @@ def _mappings(smaps: Iterable[str]) -> Iterator[tuple[str, int]]:
             path = found[1]
         elif line.startswith("Rss:") and path:
             yield path, int(line.split()[1]) * 1024
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # the backend will say what is wrong with it
+        return 0
