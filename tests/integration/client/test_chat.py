@@ -27,6 +27,7 @@ STREAM = b"".join(
         {"choices": [{"delta": {"reasoning_content": "hm"}}]},
         {"choices": [{"delta": {"content": "Grüß"}}]},
         {"choices": [{"delta": {"content": " dich"}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
         {"choices": [], "usage": {"total_tokens": 3}},
     )
 )
@@ -95,7 +96,7 @@ async def test_the_answer_is_printed_as_text() -> None:
 async def test_the_answer_as_json_is_the_gateways_chunks() -> None:
     ended = await ask(Gateway(STREAM + b"data: [DONE]\n\n"), "--json")
     assert ended.documents[2] == {"choices": [{"delta": {"content": "Grüß"}}]}
-    assert len(ended.documents) == 5
+    assert len(ended.documents) == 6
 
 
 async def test_the_gateways_error() -> None:
@@ -108,8 +109,8 @@ async def test_the_gateways_error() -> None:
 async def test_an_answer_that_breaks_off_with_an_error() -> None:
     ended = await ask(Gateway(STREAM + b'data: {"error": {"message": "the backend has gone"}}\n\n'))
     assert ended.code == 9
-    assert ended.out.startswith("Grüß dich")
-    assert ended.err.endswith("HTTP_502: the backend has gone\n")
+    assert ended.out == "Grüß dich\n"
+    assert ended.err == "HTTP_502: the backend has gone\n"
 
 
 async def test_nobody_listens() -> None:

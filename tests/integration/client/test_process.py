@@ -51,7 +51,7 @@ def endless() -> FakeService:
     ("arguments", "shown", "note"),
     [
         (("pull", "org/m"), "downloading: 4.0 MB", "the download goes on; `slipway cancel 7f` ends it"),
-        (("load", "org/m"), "loading", "the load goes on; `slipway unload m` ends it"),
+        (("load", "org/m"), "preparing", "the load goes on; `slipway unload m` ends it"),
         (("pull", "org/m", "--json"), "DOWNLOAD_STATE_RUNNING", "the download goes on; `slipway cancel 7f` ends it"),
     ],
 )

@@ -81,7 +81,18 @@ HALF = DownloadProgress(done_bytes=50_000_000, total_bytes=100_000_000, bytes_pe
 @pytest.mark.parametrize(
     ("resource", "doing", "mark", "numbers"),
     [
-        (download("QUEUED", queue_reason=QueueReason.QUEUE_REASON_DISK), "waiting for disk space", "", ""),
+        (
+            download("QUEUED", queue_reason=QueueReason.QUEUE_REASON_DISK, message="needs 9 GB, 3 GB are free"),
+            "waiting for disk space",
+            "needs 9 GB, 3 GB are free",
+            "",
+        ),
+        (
+            download("QUEUED", queue_reason=QueueReason.QUEUE_REASON_SLOT, message="waits for slot"),
+            "waiting for a free slot",
+            "",
+            "",
+        ),
         (download("RUNNING", progress=HALF), "downloading", "", "50.0 / 100.0 MB · 5.0 MB/s · 10 s left"),
         (download("VERIFYING", progress=HALF), "verifying", "", ""),
         (

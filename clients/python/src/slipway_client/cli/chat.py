@@ -113,21 +113,31 @@ def _unreachable(url: str, error: Exception) -> SlipwayError:
 
 
 def _print(current: Session, events: Iterator[dict[str, Any]]) -> None:
-    """Tokens as they come; what a model thinks before it answers is dim, and left out where no terminal is."""
-    out = current.output
-    ended_line = True
+    """Every event as JSON, or the tokens as they come, with an end of line also when the answer breaks off."""
+    if current.as_json:
+        for event in events:
+            current.output.json(event)
+        return
+    console = current.output.console
+    last = "\n"
+    try:
+        for text, style in _pieces(events):
+            if style and not console.is_terminal:
+                continue
+            console.print(text, end="", style=style, soft_wrap=True)
+            console.file.flush()
+            last = text
+    finally:
+        if not last.endswith("\n"):
+            current.output.line()
+
+
+def _pieces(events: Iterator[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Texts of an answer; what a model thinks before it answers is dim, and for terminals only."""
     for event in events:
-        if current.as_json:
-            out.json(event)
-            continue
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
-            thought, text = delta.get("reasoning_content"), delta.get("content")
-            if thought and out.console.is_terminal:
-                out.console.print(thought, end="", style="dim", soft_wrap=True)
-            if text:
-                out.console.print(text, end="", soft_wrap=True)
-            ended_line = (text or thought or "\n").endswith("\n")
-        out.console.file.flush()
-    if not ended_line:
-        out.line()
+            if thought := delta.get("reasoning_content"):
+                yield thought, "dim"
+            if text := delta.get("content"):
+                yield text, ""

@@ -50,7 +50,8 @@ def download_step(download: Download) -> Step:
     match state:
         case DownloadState.DOWNLOAD_STATE_QUEUED:
             reason = _QUEUE_REASONS.get(download.queue_reason, "its turn")
-            return Step(key=key, doing=f"waiting for {reason}", done="waited", mark=download.message, is_waiting=True)
+            mark = download.message if download.queue_reason == QueueReason.QUEUE_REASON_DISK else ""
+            return Step(key=key, doing=f"waiting for {reason}", done="waited", mark=mark, is_waiting=True)
         case DownloadState.DOWNLOAD_STATE_RUNNING:
             return _transfer(download)
         case DownloadState.DOWNLOAD_STATE_VERIFYING:
@@ -128,7 +129,7 @@ def model_step(model: Model) -> Step:
 
 def _stage(model: Model) -> Step:
     progress = model.load_progress
-    doing, done = _STAGES.get(progress.stage, ("loading", "loaded"))
+    doing, done = _STAGES.get(progress.stage, ("preparing", "prepared"))
     if progress.stage == LoadStage.LOAD_STAGE_STARTING and model.backend:
         doing, done = f"{doing} {model.backend}", f"{done} {model.backend}"
     mark, result = _shards(progress)
@@ -142,7 +143,7 @@ def _stage(model: Model) -> Step:
         numbers=_stage_numbers(progress, mark),
         result=result,
         mark=mark,
-        is_waiting=progress.stage == LoadStage.LOAD_STAGE_QUEUED,
+        is_waiting=progress.stage in (LoadStage.LOAD_STAGE_UNSPECIFIED, LoadStage.LOAD_STAGE_QUEUED),
     )
 
 
