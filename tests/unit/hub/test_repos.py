@@ -26,7 +26,7 @@ def test_the_demo_has_the_same_commits_each_time() -> None:
         heads.append({name: repo.head.id for name, repo in hub.catalogue.repos.items()})
         hub.close()
     assert heads[0] == heads[1]
-    assert len(heads[0]) == 9
+    assert len(heads[0]) == 10
 
 
 def test_revisions() -> None:

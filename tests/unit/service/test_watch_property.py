@@ -128,7 +128,7 @@ class Watching(RuleBasedStateMachine):
                 subscriber.connect(self.log, self.now)
             self.now += 100.0  # for the progress, and for the bookmark where everything was filtered out
             while subscriber.read(self.now):
-                pass
+                self.now += 1.0  # what became progress while a state was read waits for its interval, too
             names = subscriber.wanted.names
             assert subscriber.mirror.state == {
                 name: uid for name, uid in self.alive.items() if not names or name in names
