@@ -176,7 +176,9 @@ def is_list(field: FieldInfo) -> bool:
 def _read_file(settings: type[Settings], path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     for key in values:
         if key not in settings.model_fields:

@@ -22,7 +22,9 @@ _SECRETS = (
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"<>]+@", re.IGNORECASE), rf"\1{REDACTED}@"),
     # `Authorization: Basic …`, also as an item of a printed dict
     (
-        re.compile(r"(authorization['\"]?\s*[:=,]\s*b?['\"]?)(?:(?:bearer|basic)\s+)?[^\s'\",}\])]+", re.IGNORECASE),
+        re.compile(
+            r"(authorization['\"]?\s*[:=,]\s*(?:b?['\"])?)(?:(?:bearer|basic)\s+)?[^\s'\",}\])]+", re.IGNORECASE
+        ),
         rf"\1{REDACTED}",
     ),
     (re.compile(r"\b(bearer)\s+[^\s'\",}\])]+", re.IGNORECASE), rf"\1 {REDACTED}"),
