@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,11 +64,6 @@ class Gateway:
             yield f"http://127.0.0.1:{server.server_port}/v1"
             server.shutdown()
             thread.join()
-
-
-@pytest.fixture(autouse=True)
-def no_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
 async def ask(gateway: Gateway, *arguments: str) -> Ended:

@@ -95,7 +95,7 @@ def goes_on(note: str) -> Iterator[None]:
 
 
 def telling(note: Callable[[str], None]) -> OnDisconnect:
-    """Tells of a lost stream once, however often it is lost before it is back."""
+    """Tells of the first lost stream of a wait; the attempts after it would only repeat it."""
     told: set[str] = set()
 
     def tell(error: SlipwayError, _: float) -> None:
