@@ -31,7 +31,7 @@ from slipway_runner.progress.signals import Cause, LoadStage, Shards, Signal
 from slipway_runner.progress.tracker import LoadProgress, Tracker
 
 LOOK_SECONDS = 0.01  # between two looks at log and port
-START_SECONDS = 100.0  # for a start; within the timeout of a test
+START_SECONDS = 200.0  # for a start of the slowest; a test has its own, shorter timeout
 
 
 def free_port() -> int:
