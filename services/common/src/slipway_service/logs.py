@@ -16,17 +16,14 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 REDACTED = "***"
 
+_HEADER = r"(authorization['\"]?\s*[:=,]\s*(?:b?['\"])?)"
+
 _SECRETS = (
     # the query of a URL, and its user info: signed links are credentials
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#'\"<>]*)\?[^\s'\"<>]*", re.IGNORECASE), rf"\1?{REDACTED}"),
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"<>]+@", re.IGNORECASE), rf"\1{REDACTED}@"),
     # `Authorization: Basic …`, also as an item of a printed dict
-    (
-        re.compile(
-            r"(authorization['\"]?\s*[:=,]\s*(?:b?['\"])?)(?:(?:bearer|basic)\s+)?[^\s'\",}\])]+", re.IGNORECASE
-        ),
-        rf"\1{REDACTED}",
-    ),
+    (re.compile(rf"{_HEADER}(?:(?:bearer|basic)\s+)?[^\s'\",}}\])]+", re.IGNORECASE), rf"\1{REDACTED}"),
     (re.compile(r"\b(bearer)\s+[^\s'\",}\])]+", re.IGNORECASE), rf"\1 {REDACTED}"),
     # Hub tokens: hf_… of users, api_org_… of organisations
     (re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{8,}"), REDACTED),
