@@ -45,7 +45,9 @@ class Numbers:
         unhealthy: how long a model may be UNHEALTHY before it is killed.
         memory_return: how long device memory may take to come back after the processes are gone.
         log_keep: of a log on disk; more than twice as much, and its head is given back.
-        shutdown: how long all models together may take to stop politely.
+        use_scan: between two questions to the gateway which models are used; idle TTLs are that exact.
+        shutdown: how long all models together may take to stop politely; then they are killed.
+        kill: how long killing them may take.
         first_delay … window: see `states.Rules`.
     """
 
@@ -63,7 +65,9 @@ class Numbers:
     unhealthy: float = 60.0
     memory_return: float = 60.0
     log_keep: int = 64 << 20
+    use_scan: float = 10.0
     shutdown: float = 90.0
+    kill: float = 10.0
     first_delay: float = 2.0
     longest_delay: float = 60.0
     budget: int = 5

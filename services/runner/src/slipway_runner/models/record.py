@@ -52,6 +52,7 @@ class Model:
         active: whether it is the active model of its task.
         planned_bytes: memory it was planned to take.
         registry_bypassed: its files came from the cache because the registry was away.
+        replaces: uid of the model that it takes over from when it is LOADED; empty for none.
         message: what it does or waits for, in words.
     """
 
@@ -91,6 +92,7 @@ class Model:
     load_time: float | None = None
     update_time: float
     use_time: float | None = None
+    replaces: str = ""
     message: str = ""
 
 

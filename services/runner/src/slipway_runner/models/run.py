@@ -80,10 +80,12 @@ class Run:
     # Files.
 
     async def _reserve(self) -> None:
-        """Claim memory for every run but the first, whose load has claimed it."""
-        if self._on.life.attempt > 1:
-            devices = await anyio.to_thread.run_sync(self._means.devices)
-            self._means.reservations.reserve(self._on.model.uid, self._plan.needed, devices)
+        """Claim memory, when those who make room for it have gone."""
+        for leaving in self._on.waits_for:
+            self._hear(Detail(f"waiting for {leaving.model.id} to be unloaded"))
+            await leaving.ended.wait()
+        devices = await anyio.to_thread.run_sync(self._means.devices)
+        self._means.reservations.reserve(self._on.model.uid, self._plan.needed, devices)
 
     async def _fetch(self) -> Snapshot:
         source = self._plan.spec.source

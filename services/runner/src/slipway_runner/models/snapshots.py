@@ -30,6 +30,7 @@ class Description:
         architecture: `LlamaForCausalLM` of config.json or `llama` of a GGUF header, where known before the fetch.
         remote_code: it needs Python code of its own.
         registry_bypassed: the registry is away, this is what the cache holds.
+        folder: whether a repository or directory was asked for, and not one file.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Description:
     architecture: str = ""
     remote_code: bool = False
     registry_bypassed: bool = False
+    folder: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +147,10 @@ class LocalPaths:
             Fault: PATH_NOT_ALLOWED, MODEL_FILE_MISSING.
         """
         path = self._allowed(source.path)
-        root = path if path.is_dir() else path.parent
-        found = self._files(root, deep=path.is_dir())
-        return Description(name=str(source.path), files=tuple(sorted(found, key=_path))), root
+        folder = path.is_dir()
+        root = path if folder else path.parent
+        files = tuple(sorted(self._files(root, deep=folder), key=_path))
+        return Description(name=str(source.path), files=files, folder=folder), root
 
     def _allowed(self, path: Path) -> Path:
         real = Path(os.path.realpath(path))

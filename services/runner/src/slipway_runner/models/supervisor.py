@@ -21,7 +21,7 @@ from slipway_runner.models.health import Health
 from slipway_runner.models.means import Means
 from slipway_runner.models.pins import Pin
 from slipway_runner.models.plan import Plan
-from slipway_runner.models.record import Model, message_of
+from slipway_runner.models.record import Activation, Model, message_of
 from slipway_runner.models.run import Run
 from slipway_runner.models.saved import Saved, Started
 from slipway_runner.models.states import Command, Life, Rules, State
@@ -37,7 +37,7 @@ _SHOWN_PIDS = 256
 
 
 class Owner(Protocol):
-    """The fleet, as its supervisors see it."""
+    """Who knows all models, as one of them sees it."""
 
     def take_in(self, supervisor: "Supervisor") -> None:
         """There is a model more."""
@@ -48,19 +48,35 @@ class Owner(Protocol):
     def active_changed(self, before: str | None, after: str | None) -> None:
         """Another model (by id) is the active one of a task now."""
 
+    def by_uid(self, uid: str) -> "Supervisor | None":
+        """Who looks after the model of that uid, if anybody still does."""
+
 
 class Supervisor:
     """Everything the runner does for one model id.
+
+    Attributes:
+        gone: set when the model is no more.
+        ended: set when it holds no memory any more, or cannot be made to give it back.
 
     Args:
         model: the record to begin with.
         life: where it is in its life.
         plan: what is to be run.
         means: the rest of the runner.
-        owner: the fleet.
+        owner: the roster.
+        waits_for: models that make room for this one, being unloaded.
     """
 
-    def __init__(self, model: Model, life: Life, plan: Plan, means: Means, owner: Owner) -> None:
+    def __init__(
+        self,
+        model: Model,
+        life: Life,
+        plan: Plan,
+        means: Means,
+        owner: Owner,
+        waits_for: "tuple[Supervisor, ...]" = (),
+    ) -> None:
         self.model = model
         self.life = life
         self.plan = plan
@@ -68,6 +84,8 @@ class Supervisor:
         self.attached: Attached | None = None
         self.listener: Callable[[Signal], None] | None = None
         self.gone = anyio.Event()
+        self.ended = anyio.Event()
+        self.waits_for = waits_for
         self._owner = owner
         self._activities = Activities(means.tasks, model.id, self._broken)
         self._killing = False
@@ -128,12 +146,17 @@ class Supervisor:
             self._drain_seconds = drain_seconds
         self.apply(states.Unload())
 
-    def renew(self, model: Model, plan: Plan) -> None:
+    def kill(self) -> None:
+        """Have it stopped without any politeness."""
+        self.apply(states.Unload())
+        self._bring_down(polite=False)
+
+    def renew(self, model: Model, plan: Plan, waits_for: "tuple[Supervisor, ...]") -> None:
         """Load it anew after an ERROR, as `model` with its new uid."""
         self._finish_uid()
         self.means.reservations.release(self.model.uid)
         self.means.tasks.start_soon(self.pin.release)
-        self.model, self.plan = model, plan
+        self.model, self.plan, self.waits_for, self.ended = model, plan, waits_for, anyio.Event()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.apply(states.Load())
 
@@ -151,7 +174,10 @@ class Supervisor:
         active = self.means.active
         if Command.ACTIVATE in commands:
             before = active.get(self.model.task)
-            if active.activate(self.model.task, self.model.id, self.model.activation):
+            replaced = self._owner.by_uid(self.model.replaces)
+            takes_over = replaced is not None and replaced.model.active
+            wish = Activation.ALWAYS if takes_over else self.model.activation
+            if active.activate(self.model.task, self.model.id, wish):
                 self._owner.active_changed(before, None)
         if state in {State.UNLOADING, State.ERROR, State.UNLOADED} and active.drop(self.model.id):
             self._owner.active_changed(None, None)
@@ -216,9 +242,11 @@ class Supervisor:
                 self._activities.end_all()
                 self._finish_uid()
                 self._owner.forget(self)
+                self.ended.set()
                 self.gone.set()
-            case Command.ACTIVATE:
-                pass  # done before the transition was told
+            case Command.ACTIVATE:  # the rest of it was done before the transition was told
+                if (replaced := self._owner.by_uid(self.model.replaces)) is not None:
+                    replaced.unload()
 
     def _broken(self, activity: str, cause: Cause) -> None:
         """An activity failed in a way that it did not report itself."""
@@ -298,6 +326,7 @@ class Supervisor:
             _log.exception("draining failed; stopping without it", model=self.model.id)
 
     def _leaked(self, cause: Cause, pids: tuple[int, ...]) -> None:
+        self.ended.set()
         self.apply(states.Leaked(cause), pids=pids[:_SHOWN_PIDS])
 
     # What outlives this object.

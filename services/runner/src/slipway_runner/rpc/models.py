@@ -59,14 +59,22 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             activation = fields.parse("activation", from_proto.activation, request.activation)
             if not request.id and request.spec.WhichOneof("source"):
                 fields.parse("id", resource_id, spec.default_id)
-        for field in ("evict", "replaces", "unload_first"):
-            if getattr(request, field):
-                raise Fault(
-                    Reason.NOT_IMPLEMENTED, f"This build does not serve {field}: unload a model yourself first."
-                )
-        loaded = await self._fleet.load(spec, model_id, activation=activation, validate_only=request.validate_only)
-        message = self._message(loaded.model)
-        return pb.LoadModelResponse(model=message, cursor=self._cursor(), existing=loaded.existing)
+            replaces = fields.parse("replaces", from_proto.MODEL_NAME, request.replaces).id if request.replaces else ""
+        loaded = await self._fleet.load(
+            spec,
+            model_id,
+            activation=activation,
+            evict=request.evict,
+            replaces=replaces,
+            unload_first=request.unload_first,
+            validate_only=request.validate_only,
+        )
+        return pb.LoadModelResponse(
+            model=self._message(loaded.model),
+            cursor=self._cursor(),
+            existing=loaded.existing,
+            evicted=[to_proto.MODEL_PREFIX + model_id for model_id in loaded.evicted],
+        )
 
     async def UnloadModel(self, request: pb.UnloadModelRequest, context: Context) -> pb.UnloadModelResponse:
         with Fields() as fields:

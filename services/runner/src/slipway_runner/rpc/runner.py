@@ -23,6 +23,7 @@ from slipway_runner.devices.inventory import Devices
 from slipway_runner.models.fleet import Fleet
 from slipway_runner.models.plan import Backends
 from slipway_runner.models.states import State
+from slipway_runner.process import adopt
 from slipway_runner.rpc import to_proto
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RunnerService"]
@@ -72,6 +73,7 @@ class RunnerService(runner_service_pb2_grpc.RunnerServiceServicer):
         self._hub = hub
         self._instance = str(uuid.uuid4())
         self._started = time.time()
+        self._adoption_why_not = adopt.why_not()
 
     def offer(self, host: Host) -> None:
         """Serve this on a host."""
@@ -95,7 +97,8 @@ class RunnerService(runner_service_pb2_grpc.RunnerServiceServicer):
             registry=self._registry.connection.address,
             registry_reachable=await self._registry_reachable(),
             cache_directory=str(self._hub),
-            adoption=True,
+            adoption=not self._adoption_why_not,
+            adoption_why_not=self._adoption_why_not,
         )
         return pb.GetRunnerResponse(runner=runner, cursor=cursor)
 
