@@ -1,5 +1,6 @@
 """What surrounds every call: errors that leak nothing, request ids, metrics, and no noise in the log."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,22 @@ async def test_a_fault_is_a_status_with_its_reason_even_out_of_task_groups(
         assert detail(error, error_details_pb2.ResourceInfo()).resource_type == "model"
         assert handled(toy, "GetModel", "NotFound") == 1
     assert not noise(caplog)
+
+
+async def test_a_considered_unavailable_is_not_repeated_by_the_channel(tmp_path: Path) -> None:
+    policy = {"maxAttempts": 3, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1}
+    config = {"methodConfig": [{"name": [{}], "retryPolicy": {**policy, "retryableStatusCodes": ["UNAVAILABLE"]}}]}
+    async with (
+        running(tmp_path) as toy,
+        grpc.aio.insecure_channel(
+            str(toy.host.address), options=[("grpc.service_config", json.dumps(config))]
+        ) as channel,
+    ):
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/GetModel")
+        request = model_service_pb2.GetModelRequest(name="models/away").SerializeToString()
+        with pytest.raises(grpc.aio.AioRpcError, match="HUB_UNREACHABLE"):
+            await call(request, timeout=PATIENCE)
+        assert handled(toy, "GetModel", "Unavailable") == 1
 
 
 async def test_an_abort_inside_a_task_group_is_no_defect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

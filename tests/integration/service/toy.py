@@ -75,6 +75,8 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
         match request.name:
             case "models/fault":
                 raise _absent(request.name)
+            case "models/away":
+                raise Fault(Reason.HUB_UNREACHABLE, "The Hub could not be reached.", retry_after=30.0)
             case "models/nested":
                 await _in_task_groups(request.name)
             case "models/abort":

@@ -25,6 +25,13 @@ from slipway_service.streaming import STALL_LIMIT, StreamContext
 REQUEST_ID_KEY = "x-request-id"
 """Metadata: sent by a caller to find its call in our log, and always sent back in the trailing metadata."""
 
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+"""Trailing metadata that keeps a channel's own retry policy from repeating an UNAVAILABLE that is considered.
+
+Without it a client asks three times, within a second, for a Hub that is away (gRFC A6, "Pushback"). Only DRAINING is
+worth that: another process is about to answer.
+"""
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
 _DEFECTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
@@ -107,7 +114,12 @@ class Calls(grpc.aio.ServerInterceptor):
 
 async def _abort(context: Context, fault: Fault, request_id: str) -> None:
     status = to_status(fault, request_id=request_id)
-    metadata = ((STATUS_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id))
+    metadata: list[tuple[str, str | bytes]] = [
+        (STATUS_DETAILS_KEY, status.SerializeToString()),
+        (REQUEST_ID_KEY, request_id),
+    ]
+    if fault.reason is not Reason.DRAINING:
+        metadata.append(_NO_RETRY)
     try:
         await context.abort(CODES[fault.reason], status.message, metadata)
     except grpc.aio.InternalError:

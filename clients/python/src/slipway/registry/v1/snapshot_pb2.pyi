@@ -374,7 +374,7 @@ class Pin(_message.Message):
     RELEASE_REQUESTED_FIELD_NUMBER: _builtins.int
     CLAIM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`pins/{id}`."""
+    """`pins/{id}`. The id is a UUID, unique for ever, and the `uid` of the pin's deletion."""
     holder: _builtins.str
     """Who holds it: a runner, or an operator's word. At most 256 characters."""
     snapshot: _builtins.str
