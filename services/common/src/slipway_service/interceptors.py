@@ -114,14 +114,10 @@ class Calls(grpc.aio.ServerInterceptor):
 
 async def _abort(context: Context, fault: Fault, request_id: str) -> None:
     status = to_status(fault, request_id=request_id)
-    metadata: list[tuple[str, str | bytes]] = [
-        (STATUS_DETAILS_KEY, status.SerializeToString()),
-        (REQUEST_ID_KEY, request_id),
-    ]
-    if fault.reason is not Reason.DRAINING:
-        metadata.append(_NO_RETRY)
+    metadata = ((STATUS_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id))
+    final = () if fault.reason is Reason.DRAINING else (_NO_RETRY,)
     try:
-        await context.abort(CODES[fault.reason], status.message, metadata)
+        await context.abort(CODES[fault.reason], status.message, (*metadata, *final))
     except grpc.aio.InternalError:
         return  # the client left meanwhile; grpc.aio ends the call by the abort it has noted
 
