@@ -283,6 +283,7 @@ def test_vllm_tells_its_stages() -> None:
         Stage(LOADING),
         Stage(WARMING_UP),
         Detail("starting the server"),
+        Ready(),
     ]
 
 

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pytest
 from slipway_runner.devices.device import Device, DeviceKind
-from slipway_runner.devices.inventory import Devices, Inventory, pick
-from slipway_service.fault import Fault, Reason
+from slipway_runner.devices.inventory import Devices, Inventory
 
 from tests.unit.runner.devices.test_sysfs import card, compute_node
 
@@ -34,21 +32,6 @@ INVENTORY = Inventory(
 
 def test_gpus_come_before_the_cpu() -> None:
     assert [one.uuid for one in INVENTORY.all] == ["GPU-a", "GPU-b", "cpu"]
-
-
-def test_devices_are_picked_by_name() -> None:
-    assert [one.uuid for one in pick(INVENTORY, ["cpu", "GPU-a"])] == ["cpu", "GPU-a"]
-    assert pick(INVENTORY, []) == ()
-
-
-def test_what_is_not_there_or_not_usable_is_refused_with_what_is() -> None:
-    with pytest.raises(Fault) as refused:
-        pick(INVENTORY, ["GPU-a", "GPU-b", "GPU-c"])
-    assert refused.value.reason is Reason.DEVICE_NOT_FOUND
-    assert refused.value.text == (
-        "GPU-b cannot be used: the driver has lost it; There is no device GPU-c. "
-        "There are GPU-a (the GPU-a), cpu (the cpu)."
-    )
 
 
 def test_this_host_is_looked_at_without_trouble() -> None:

@@ -43,7 +43,6 @@ class Format(StrEnum):
     SAFETENSORS = "safetensors"
     PYTORCH = "pytorch"
     ONNX = "onnx"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

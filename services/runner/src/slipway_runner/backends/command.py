@@ -95,7 +95,7 @@ class CommandBackend:
     def launch(self, plan: LaunchPlan) -> Launch:
         """Fill in the placeholders."""
         refuse_settings(plan, takes=("device",))
-        refuse_remote_code(plan)
+        refuse_remote_code(plan.files, allowed=plan.trust_remote_code)
         values = _values(plan)
         key = plan.api_key if self.api_key_variable else None
         own = {

@@ -8,6 +8,7 @@ from slipway_service.fault import Fault, Reason
 from slipway_runner.backends.base import Backend, Format, Found, Host, ModelFiles, NotUsable, Task
 from slipway_runner.backends.command import INFINITY
 from slipway_runner.backends.llama_server import LlamaServer
+from slipway_runner.backends.settings import refuse_remote_code
 from slipway_runner.backends.sglang import Sglang
 from slipway_runner.backends.transformers_serve import TransformersServe
 from slipway_runner.backends.vllm import Vllm
@@ -61,11 +62,8 @@ def choose(
         Fault: BACKEND_UNSUITABLE if none can run the model, BACKEND_UNAVAILABLE if one could but is not usable here,
             REMOTE_CODE_REQUIRED. The facts say why of each.
     """
-    if files.remote_code and not trust_remote_code and files.format is not Format.GGUF:
-        raise Fault(
-            Reason.REMOTE_CODE_REQUIRED,
-            f"{files.name} runs Python code from its repository, which this runner does not allow.",
-        )
+    if files.format is not Format.GGUF:
+        refuse_remote_code(files, allowed=trust_remote_code)
     order = _ON_GPU if devices else _ON_CPU
     ranked = sorted(backends, key=lambda one: order.index(one.name) if one.name in order else len(order))
     why = {one.name: _why_not(one, found[one.name], files, task, devices) for one in ranked}

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from slipway_service.fault import Fault, FieldViolation, Reason
 
-from slipway_runner.backends.base import LaunchPlan, Settings
+from slipway_runner.backends.base import LaunchPlan, ModelFiles, Settings
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -21,12 +21,12 @@ def refuse_settings(plan: LaunchPlan, *, takes: tuple[str, ...]) -> None:
         raise Fault(Reason.INVALID_FIELDS, f"Correct or remove: {told}.", fields=tuple(wrong))
 
 
-def refuse_remote_code(plan: LaunchPlan) -> None:
+def refuse_remote_code(files: ModelFiles, *, allowed: bool) -> None:
     """Raise Fault: REMOTE_CODE_REQUIRED if the model brings code and the operator allows none."""
-    if plan.files.remote_code and not plan.trust_remote_code:
+    if files.remote_code and not allowed:
         raise Fault(
             Reason.REMOTE_CODE_REQUIRED,
-            f"{plan.files.name} runs Python code from its repository, which this runner does not allow.",
+            f"{files.name} runs Python code from its repository, which this runner does not allow.",
         )
 
 

@@ -120,7 +120,7 @@ class Sglang:
                 "device_memory_share",
             ),
         )
-        refuse_remote_code(plan)
+        refuse_remote_code(plan.files, allowed=plan.trust_remote_code)
         own = {
             **offline_environment(plan),
             # Otherwise each /health computes a token, and takes a second to.

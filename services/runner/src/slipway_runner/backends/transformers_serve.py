@@ -127,7 +127,7 @@ class TransformersServe:
     def launch(self, plan: LaunchPlan) -> Launch:
         """Start it empty; then load."""
         refuse_settings(plan, takes=("device", "dtype"))
-        refuse_remote_code(plan)
+        refuse_remote_code(plan.files, allowed=plan.trust_remote_code)
         model = str(plan.files.root)
         paths = openai.PATHS[Task.GENERATE]
         return Launch(

@@ -164,7 +164,7 @@ class Vllm:
                 "device_memory_share",
             ),
         )
-        refuse_remote_code(plan)
+        refuse_remote_code(plan.files, allowed=plan.trust_remote_code)
         paths = openai.PATHS[plan.task]
         return Launch(
             argv=tuple(_arguments(plan)),
@@ -226,7 +226,7 @@ def _milestone(message: str) -> Iterator[Signal]:
         yield Stage(LoadStage.LOADING_WEIGHTS)
     elif "Loading weights took" in message or "Model loading took" in message:
         yield Stage(LoadStage.WARMING_UP)
-    elif "Application startup complete" in message:
+    elif "Starting vLLM server on" in message or "Application startup complete" in message:
         yield Ready()
     elif found := _CONTEXT.search(message):
         yield InForce({"context_length": found[1]})

@@ -1,10 +1,7 @@
 """All that models can run on: this host's CPU and GPUs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from slipway_service.fault import Fault, Reason
 
 from slipway_runner.devices.cpu import cpu_device
 from slipway_runner.devices.device import Device
@@ -50,20 +47,3 @@ class Devices:
     def close(self) -> None:
         """Let go of drivers."""
         self._nvml.close()
-
-
-def pick(inventory: Inventory, uuids: Sequence[str]) -> tuple[Device, ...]:
-    """Return the devices that a caller names, in his order; "cpu" is the CPU.
-
-    Raises Fault: DEVICE_NOT_FOUND, with the devices there are, if one is not there or not usable.
-    """
-    known = {device.uuid: device for device in inventory.all}
-    wrong = [_why_not(known.get(uuid), uuid) for uuid in uuids if uuid not in known or not known[uuid].usable]
-    if wrong:
-        usable = ", ".join(f"{device.uuid} ({device.name})" for device in inventory.all if device.usable)
-        raise Fault(Reason.DEVICE_NOT_FOUND, f"{'; '.join(wrong)}. There are {usable}.")
-    return tuple(known[uuid] for uuid in uuids)
-
-
-def _why_not(device: Device | None, uuid: str) -> str:
-    return f"{uuid} cannot be used: {device.why_not}" if device else f"There is no device {uuid}"
