@@ -4,34 +4,42 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
+import anyio
 import structlog
-from slipway.registry.v1 import snapshot_service_pb2
-from slipway.registry.v1.snapshot_service_pb2_grpc import (
-    SnapshotServiceServicer,
-    add_SnapshotServiceServicer_to_server,
-)
+from anyio import to_thread
 from slipway_service.broadcast import Broadcast
 from slipway_service.lifecycle import Host
 from slipway_service.metrics import WatchMetrics
 from slipway_service.state_dir import StartError
 from slipway_service.weights.cache_paths import cache_roots
 
+from slipway_registry.cache.index import CacheIndex
+from slipway_registry.cache.keeper import Keeper, KeeperSettings
 from slipway_registry.cache.owner import CacheTakenError
+from slipway_registry.cache.pins import PinBook
+from slipway_registry.cache.records import CacheRecords
+from slipway_registry.cache.wanted import Wanted
 from slipway_registry.config import RegistrySettings
 from slipway_registry.hub.credentials import Credentials
 from slipway_registry.hub.gateway import HubGateway
 from slipway_registry.hub.metadata import HubMetadata
 from slipway_registry.hub.repository import HubRepositories
 from slipway_registry.hub.settings import HubSettings
-from slipway_registry.jobs.assemble import EngineSettings, download_engine
-from slipway_registry.jobs.directory import DirectoryTakenError
+from slipway_registry.jobs.assemble import Engine, EngineSettings, download_engine
+from slipway_registry.jobs.clock import SystemClock
+from slipway_registry.jobs.directory import DirectoryTakenError, is_remote
 from slipway_registry.jobs.queue import QueueSettings
+from slipway_registry.jobs.records import Download
 from slipway_registry.rpc.catalog import CatalogService
 from slipway_registry.rpc.download_log import DownloadLog
 from slipway_registry.rpc.downloads import DownloadService
+from slipway_registry.rpc.snapshot_log import SnapshotLog
+from slipway_registry.rpc.snapshots import SnapshotService
 
-_SNAPSHOTS = snapshot_service_pb2.DESCRIPTOR.services_by_name["SnapshotService"]
+# Seconds: readers on other hosts have closed a model that was stopped by then.
+_REMOTE_GRACE = 300.0
 
 log = structlog.stdlib.get_logger("slipway.registry")
 
@@ -81,9 +89,52 @@ async def registry(
         CatalogService(gateway, metadata, HubRepositories(gateway, metadata), credentials).offer(host)
         downloads = DownloadService(engine.scheduler, engine.store, metadata, credentials, broadcast)
         downloads.offer(host)
-        # Its methods answer NOT_IMPLEMENTED, each of them.
-        host.offer(_SNAPSHOTS, add_SnapshotServiceServicer_to_server, SnapshotServiceServicer())  # type: ignore[abstract]
+        log_of_cache, keeper = await stack.enter_async_context(_keeping(engine, roots.hub, settings))
+        snapshots = SnapshotService(keeper, log_of_cache, engine.budget, engine.cache_id)  # type: ignore[abstract]
+        snapshots.offer(host)
         yield
+
+
+@asynccontextmanager
+async def _keeping(
+    engine: Engine[DownloadLog], hub: Path, settings: RegistrySettings
+) -> AsyncIterator[tuple[SnapshotLog, Keeper]]:
+    """The cache's books, kept while the body runs; downloads that succeed are entered at once."""
+    grace = settings.delete_grace
+    bounds = KeeperSettings(
+        rescan_interval=settings.rescan_interval,
+        grace=grace if grace is not None else _REMOTE_GRACE * is_remote(hub),
+        partial_retention=settings.partial_retention,
+        quota=settings.cache_quota,
+    )
+    keeper, log_of_cache = await to_thread.run_sync(_keeper, engine, hub, bounds)
+    async with keeper.running(), anyio.create_task_group() as tasks:
+
+        def enter(download: Download) -> None:
+            tasks.start_soon(keeper.used, download.repo, download.commit)
+
+        engine.listener.on_success = enter
+        yield log_of_cache, keeper
+        tasks.cancel_scope.cancel()
+
+
+def _keeper(engine: Engine[DownloadLog], hub: Path, bounds: KeeperSettings) -> tuple[Keeper, SnapshotLog]:
+    clock = SystemClock()
+    records = CacheRecords(engine.store)
+    pins = PinBook(records)
+    listener = SnapshotLog(pins.all())
+    keeper = Keeper(
+        CacheIndex(hub, records, pins, lambda: clock.now().timestamp()),
+        pins,
+        records,
+        engine.shelf,
+        engine.locks,
+        Wanted(engine.store),
+        listener,
+        clock,
+        bounds,
+    )
+    return keeper, listener
 
 
 def _hub_settings(settings: RegistrySettings, environment: Mapping[str, str]) -> HubSettings:

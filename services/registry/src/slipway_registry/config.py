@@ -35,3 +35,21 @@ class RegistrySettings(ServiceSettings):
         description="Space that downloads leave free on the cache's disk; none means 1 GiB, or 2 % of a small disk.",
     )
     retention: Duration = Field(default=7 * 86_400.0, ge=60, description="How long ended downloads are remembered.")
+    cache_quota: Size | None = Field(
+        default=None, description="What pruning keeps the cache's files to; none means no quota."
+    )
+    partial_retention: Duration = Field(
+        default=7 * 86_400.0, ge=60, description="How long partial files are kept that no download wants."
+    )
+    delete_grace: Duration | None = Field(
+        default=None,
+        ge=0,
+        description="How long deleted files are kept for readers that have them open; "
+        "none means 0, or 5m where the cache is on a network file system.",
+    )
+    rescan_interval: Duration = Field(
+        default=10.0, ge=0.05, description="How often to look what other programs have done to the cache."
+    )
+    export_roots: list[Directory] = Field(
+        default=[], description="Directories below which snapshots may be exported to and imported from."
+    )

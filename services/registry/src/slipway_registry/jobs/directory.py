@@ -57,6 +57,11 @@ def locked_directory(directory: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def is_remote(path: Path) -> bool:
+    """Whether a network file system holds `path`."""
+    return file_system(path) in _REMOTE
+
+
 def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
     """The type of the file system that holds `path`, as the kernel names it; "" if that cannot be told."""
     try:

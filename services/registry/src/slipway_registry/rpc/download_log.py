@@ -1,11 +1,13 @@
 """What happens to downloads, as entries of the event log that WatchDownloads serves; durable, for the store has it."""
 
+from collections.abc import Callable
+
 from slipway.common.v1 import watch_pb2
 from slipway.registry.v1 import download_pb2
 from slipway_service import wire
 from slipway_service.eventlog import Entry, EventLog
 
-from slipway_registry.jobs.records import Download, Progress
+from slipway_registry.jobs.records import Download, Progress, State
 from slipway_registry.jobs.store import Entry as Stored
 from slipway_registry.jobs.store import Store
 from slipway_registry.rpc import to_proto
@@ -18,9 +20,13 @@ class DownloadLog:
 
     Args:
         store: what the log begins with, so that watchers of an earlier process are replayed what they missed.
+
+    Attributes:
+        on_success: told of each download that has filled its snapshot; must not block.
     """
 
     def __init__(self, store: Store) -> None:
+        self.on_success: Callable[[Download], None] = lambda _download: None
         head = store.head()
         self.log = EventLog(
             head.epoch,
@@ -32,6 +38,8 @@ class DownloadLog:
     def transition(self, entry: Stored) -> None:
         """A download changed its state, was created, or is gone."""
         self.log.apply(_entry(entry))
+        if entry.download is not None and entry.download.state is State.SUCCEEDED:
+            self.on_success(entry.download)
 
     def progress(self, download: Download, progress: Progress) -> None:
         """New figures of a running download."""

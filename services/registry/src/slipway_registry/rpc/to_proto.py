@@ -11,12 +11,13 @@ from slipway.registry.v1 import download_pb2, repo_pb2, selection_pb2
 from slipway_service.fault import Fault, Link
 from slipway_service.rpc_errors import to_status
 from slipway_service.weights.appraisal import ConfigSummary
-from slipway_service.weights.cache_paths import repo_folder
+from slipway_service.weights.cache_paths import snapshot_path
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.selection import EverySelection as Everything
 from slipway_service.weights.selection import PatternSelection, SelectedFiles, Selection, VariantSelection
 from slipway_service.weights.variant import Variant
 
+from slipway_registry.cache.snapshot import snapshot_name
 from slipway_registry.hub.metadata import RepoRef
 from slipway_registry.hub.repository import Repository
 from slipway_registry.hub.summary import RepoSummary
@@ -142,7 +143,8 @@ def download(value: Download, *, paths: Iterable[str] = ()) -> download_pb2.Down
         retry_time=timestamp(value.retry_time),
         error=failure(value.failure) if value.failure else None,
         progress=progress(value.progress, attempt=value.attempt, hash_failures=value.mismatches),
-        snapshot_path=f"{repo_folder(value.repo)}/snapshots/{value.commit}" if succeeded else "",
+        snapshot=snapshot_name(value.repo, value.commit) if succeeded else "",
+        snapshot_path=snapshot_path(value.repo, value.commit) if succeeded else "",
         create_time=timestamp(value.create_time),
         update_time=timestamp(value.update_time),
         end_time=timestamp(value.end_time),

@@ -80,6 +80,13 @@ class DiskBudget:
                 self._users.setdefault(etag, set()).add(user)
         return None
 
+    @property
+    def outstanding(self) -> int:
+        """Bytes promised to jobs and not allocated yet."""
+        with self._lock:
+            claims = list(self._claims.values())
+        return sum(claim.outstanding for claim in claims)
+
     def release(self, user: str) -> None:
         """The job ended, or was put off: what only it had claimed is free again."""
         with self._lock:
