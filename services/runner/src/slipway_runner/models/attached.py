@@ -68,11 +68,17 @@ class Attached:
                 pass
         self._listen(signal)
 
-    def read_output(self) -> bool:
-        """Read a piece of what it wrote. Returns whether there is more."""
-        for signal in self._output.read():
+    def read_output(self) -> int:
+        """Read a piece of what it wrote. Returns how many bytes wait to be read after it."""
+        size = self.log.size()
+        for signal in self._output.read(size):
             self.hear(signal)
-        return self._output.grown()
+        return max(0, size - self._output.offset)
+
+    @property
+    def offset(self) -> int:
+        """How far its log has been read."""
+        return self._output.offset
 
     def member_ended(self, process: ProcessId) -> None:
         """One of its processes ended, not the leader. That may be as it should be; whether it still answers will

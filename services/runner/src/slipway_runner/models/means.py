@@ -44,7 +44,7 @@ class Numbers:
         member_scan: between two searches for new members of a loaded backend.
         unhealthy: how long a model may be UNHEALTHY before it is killed.
         memory_return: how long device memory may take to come back after the processes are gone.
-        log_keep: of a log on disk; more than twice as much, and its head is given back.
+        log_keep: of a log on disk; when it has grown by twice as much, its head is given back.
         use_scan: between two questions to the gateway which models are used; idle TTLs are that exact.
         shutdown: how long all models together may take to stop politely; then they are killed.
         kill: how long killing them may take.
@@ -53,11 +53,11 @@ class Numbers:
 
     loads_at_once: int = 2
     drain: float = 30.0
-    ask_pause: float = 0.02
+    ask_pause: float = 0.01
     ask_pause_later: float = 0.1
     ask_eagerly: float = 10.0
     log_pause: float = 0.05
-    log_pause_later: float = 1.0
+    log_pause_later: float = 2.0
     progress_pause: float = 0.5
     probe: float = 10.0
     probe_doubt: float = 1.0

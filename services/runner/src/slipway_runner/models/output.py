@@ -23,12 +23,13 @@ class Output:
         self._lines = Lines()
         self.offset = start
 
-    def grown(self) -> bool:
-        """Whether there is something that was not read yet."""
-        return self._log.size() > self.offset
+    def read(self, size: int) -> Iterator[Signal]:
+        """Read the next piece of a log that is `size` bytes long by now; what it says is yielded in order.
 
-    def read(self) -> Iterator[Signal]:
-        """Read the next piece; what it says is yielded in order. At most 256 KiB are read at once."""
+        At most 256 KiB are read at once; `offset` says how far it got.
+        """
+        if size <= self.offset:
+            return
         piece = self._log.read(self.offset, READ_BYTES)
         self.offset = piece.next_offset
         for line in self._lines.feed(piece.data):
@@ -36,7 +37,8 @@ class Output:
 
     def rest(self) -> Iterator[Signal]:
         """Read to the end, the last incomplete line too. For when the backend has ended."""
-        while self.grown():
-            yield from self.read()
+        size = self._log.size()
+        while self.offset < size:
+            yield from self.read(size)
         for line in self._lines.close():
             yield from self._reader.line(line)

@@ -194,6 +194,7 @@ class Run:
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._watch_files, attached)
             await self._until_good(attached, launch.liveness)
+            await self._until_ours(attached)
             if launch.load is not None:
                 await self._load(attached, launch.load)
             await self._until_good(attached, launch.question)
@@ -208,26 +209,26 @@ class Run:
             judgement = await self._means.asker.ask(attached.launch, question)
             if judgement.cause is not None:
                 raise Fault(judgement.cause.reason, judgement.cause.text)
-            if judgement.good and self._is_ours(attached):
+            if judgement.good:
                 return
             pause = numbers.ask_pause if anyio.current_time() < eager_until else numbers.ask_pause_later
             with anyio.move_on_after(pause):
                 await attached.ready_hint.wait()
                 attached.ready_hint = anyio.Event()
 
-    def _is_ours(self, attached: Attached) -> bool:
-        """Whether it is our process that answered.
+    async def _until_ours(self, attached: Attached) -> None:
+        """Make sure that it is our process that answers.
 
         Raises:
             Fault: PORT_IN_USE when it is another's.
         """
         port, family = attached.launch.port, attached.running.family
-        found = ports.owner(port, [family.leader])
-        if found is Owner.FOREIGN:
-            found = ports.owner(port, members.find(family).all)
-        if found is Owner.FOREIGN:
-            raise Fault(Reason.PORT_IN_USE, f"a process that is not the backend's answers on port {port}")
-        return found is Owner.OURS
+        while (found := ports.owner(port, members.descendants(family.leader))) is not Owner.OURS:
+            if ports.owner(port, members.find(family).all) is Owner.FOREIGN:
+                raise Fault(Reason.PORT_IN_USE, f"a process that is not the backend's answers on port {port}")
+            if found is Owner.FOREIGN:
+                return  # one of the family that has lost its parent
+            await anyio.sleep(self._means.numbers.ask_pause)
 
     async def _load(self, attached: Attached, question: HttpQuestion) -> None:
         launch = attached.launch
@@ -252,7 +253,7 @@ class Run:
             return {}  # shown to people, needed by nothing
 
     def _finish(self, attached: Attached, in_force: Mapping[str, str]) -> None:
-        attached.members = members.find(attached.running.family).all
+        attached.members = members.descendants(attached.running.family.leader)
         now = anyio.current_time()
         took = self._tracker.finish(now)
         self._on.report(self._tracker.progress(now))

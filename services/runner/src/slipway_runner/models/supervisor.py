@@ -288,11 +288,13 @@ class Supervisor:
 
     async def _follow_output(self, attached: Attached) -> None:
         numbers = self.means.numbers
+        trimmed = 0
         while True:
-            more = attached.read_output()
+            waiting = attached.read_output()
             loading = self.life.state is State.LOADING
-            await anyio.sleep(0 if more else numbers.log_pause if loading else numbers.log_pause_later)
-            if attached.log.size() > 2 * numbers.log_keep:
+            await anyio.sleep(0 if waiting else numbers.log_pause if loading else numbers.log_pause_later)
+            if attached.offset - trimmed > 2 * numbers.log_keep:
+                trimmed = attached.offset
                 await anyio.to_thread.run_sync(attached.log.trim, numbers.log_keep)
 
     def _bring_down(self, *, polite: bool) -> None:

@@ -86,6 +86,14 @@ def find(family: Family, census: Census | None = None) -> Members:
     return Members(in_group=tuple(in_group), strays=tuple(strays))
 
 
+def descendants(leader: ProcessId) -> tuple[ProcessId, ...]:
+    """The leader, its children, theirs and so on: quicker than `find`, and without those whose parent has ended."""
+    found = [leader]
+    for one in found:  # grows while it is gone through
+        found += [child.id for pid in proc.children(one.pid) if (child := proc.stat(pid)) and not child.ended]
+    return tuple(found)
+
+
 def _number_reused(leader: ProcessId) -> bool:
     """Whether the leader's number names another process now.
 

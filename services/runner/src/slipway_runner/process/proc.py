@@ -7,6 +7,7 @@ fields.
 import functools
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,15 @@ def environ(pid: int) -> Mapping[str, str]:
         return {}
     pairs = (item.partition(b"=") for item in raw.split(b"\0") if item)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def children(pid: int) -> list[int]:
+    """Pids of the children of `pid`; empty when it is gone."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(PROC / str(pid) / "task"):
+            found += map(int, (PROC / str(pid) / "task" / thread / "children").read_text().split())
+    return found
 
 
 @functools.cache
