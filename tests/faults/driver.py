@@ -44,7 +44,7 @@ async def _run(options: argparse.Namespace) -> None:
         options.directory, options.endpoint, transport=options.transport, boot=options.boot, xet=xet, wire=wire
     ) as bench:
         if options.create:
-            await bench.scheduler.create(_request(json.loads(options.create)))
+            await bench.scheduler.create(parse_request(json.loads(options.create)))
         print("ready", flush=True)
         await _follow(bench)
 
@@ -62,7 +62,8 @@ async def _follow(bench: Bench) -> None:
         await bench.told.news()
 
 
-def _request(value: dict[str, object]) -> CreateRequest:
+def parse_request(value: dict[str, object]) -> CreateRequest:
+    """What `--create` says."""
     files: list[list[object]] = value["files"]  # type: ignore[assignment]
     listing = [
         RepoFile(path=FilePath(str(path)), size_bytes=size, blob_id=str(blob), lfs=bool(lfs), xet_hash=str(xet))  # type: ignore[arg-type]

@@ -68,7 +68,6 @@ def test_who_may_take_over(
 def test_the_owner_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "HEARTBEAT", 0.01)
     with CacheOwner.taking(tmp_path, "one", MODES):
-        marker = tmp_path / ".locks" / MARKER
         beaten = threading.Event()
         monkeypatch.setattr(os, "utime", lambda path: beaten.set())
         assert beaten.wait(10)

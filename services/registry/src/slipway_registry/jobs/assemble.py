@@ -16,6 +16,7 @@ from slipway_registry.cache.exclusion import RepoLocks
 from slipway_registry.cache.layout import Modes
 from slipway_registry.cache.owner import CacheOwner
 from slipway_registry.cache.publish import Publisher
+from slipway_registry.cache.symlinks import symlinks_work
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.hub.rate import RateBudget
 from slipway_registry.jobs.attempt import Tools
@@ -48,7 +49,7 @@ class EngineSettings:
         endpoint: the Hub, without a slash at its end.
         offline: why nothing may be fetched; empty when it may.
         modes: permissions in the cache.
-        symlinks: False for real files in snapshots.
+        symlinks: False for real files in snapshots; None: as the cache's file system can.
         disk_reserve: bytes to leave free; None for the default.
         disk_threads: so many surveys and publications at once.
     """
@@ -58,7 +59,7 @@ class EngineSettings:
     endpoint: str
     offline: str = ""
     modes: Modes = field(default_factory=Modes.from_umask)
-    symlinks: bool = True
+    symlinks: bool | None = None
     disk_reserve: int | None = None
     transport: Transport = Transport.AUTO
     connections_per_file: int = CONNECTIONS_PER_FILE
@@ -115,11 +116,14 @@ async def download_engine(
         stack.callback(wire.close)
         shelf = BlobShelf(settings.hub, settings.modes)
         locks = RepoLocks()
+        links = settings.symlinks
+        if links is None:
+            links = await to_thread.run_sync(symlinks_work, settings.hub / ".locks")
         budget = DiskBudget(settings.hub, reserve=settings.disk_reserve)
         tools = Tools(
             store=store,
             shelf=shelf,
-            publisher=Publisher(shelf, locks, symlinks=settings.symlinks),
+            publisher=Publisher(shelf, locks, symlinks=links),
             obtainer=Obtainer(store, shelf, fetch_factory(settings, wire, quota), core=OneCore(), boot=boot),
             budget=budget,
             policy=settings.policy,

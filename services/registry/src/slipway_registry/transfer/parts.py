@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -15,10 +15,15 @@ from slipway_registry.transfer.persist import Patience, persist
 from slipway_registry.transfer.ranges import MIN_PART_BYTES, Ranges, Span
 from slipway_registry.transfer.wire import Response
 
-# Large enough that system calls cost little, small enough that a kill loses little: 8 connections lose 2 MiB at most.
-BUFFER_BYTES = 256 << 10
-# On a slow link bytes are written at least this often (seconds), so that progress is seen and little is lost.
-_FLUSH_INTERVAL = 0.2
+# Large enough that system calls and thread switches cost little; what a kill loses is what is in these buffers.
+BUFFER_BYTES = 1 << 20
+# Bytes are written at least this often (seconds), so that on a slow link progress is seen and little is lost.
+FLUSH_INTERVAL = 0.05
+# A transfer begins with so many connections, and takes the others after this many seconds unless each of these brings
+# that many bytes a second: then the disk or the CPU is the limit, and more threads would only take turns.
+FIRST_CONNECTIONS = 2
+LOOK_AFTER = 0.1
+FAST = 150e6
 
 
 @dataclass(slots=True)
@@ -72,23 +77,32 @@ class PartFetch:
             Setback, Away: tries ran out, or the server asked for a long wait.
             Fault, DiskFull, Vanished, Halted.
         """
-        self._counters.connections = self._workers
         inner = Halt()  # ends the other connections when one has met something final
         with self._halt.waking(inner.set):
-            threads = [
-                threading.Thread(target=self._work, args=(inner,), name=f"part-{number}", daemon=True)
-                for number in range(1, self._workers)
-            ]
-            for thread in threads:
-                thread.start()
-            self._work(inner)
-            for thread in threads:
+            crew = [self._start(inner) for _ in range(min(FIRST_CONNECTIONS, self._workers))]
+            if self._are_slow(crew):
+                crew += [self._start(inner) for _ in range(self._workers - len(crew))]
+            for thread in crew:
                 thread.join()
         self._halt.check()
         if self._error:
             raise self._error
         if self._partial.frontier.done < self._partial.size:
             raise self._setback or Setback("the transfer ended with bytes missing")
+
+    def _start(self, halt: Halt) -> threading.Thread:
+        with self._lock:
+            self._counters.connections += 1
+        thread = threading.Thread(target=self._work, args=(halt,), name="part", daemon=True)
+        thread.start()
+        return thread
+
+    def _are_slow(self, crew: Sequence[threading.Thread]) -> bool:
+        """Look once, after a moment: more connections help a slow link, and only cost CPU where these keep up."""
+        if len(crew) == self._workers:
+            return False
+        crew[0].join(LOOK_AFTER)
+        return self._counters.received < FAST * LOOK_AFTER * len(crew)
 
     def _work(self, halt: Halt) -> None:
         buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -163,7 +177,7 @@ class PartFetch:
         """Write the body from `position` on, until it ends or `claim` grants less than what came."""
         while True:
             filled = 0
-            flush_at = time.monotonic() + _FLUSH_INTERVAL
+            flush_at = time.monotonic() + FLUSH_INTERVAL
             try:
                 while filled < len(buffer) and time.monotonic() < flush_at:
                     if not (count := response.receive_into(buffer[filled:])):

@@ -90,20 +90,21 @@ class Response:
         Raises:
             Setback: the connection broke, stalled, or ended early.
         """
-        with wire_errors(self.url):
+        if self.length == 0:
+            return 0
+        try:
             if self._response.chunked:
                 data = self._response.read1(len(view))
                 view[: len(data)] = data
                 return len(data)
-            if self.length is None:
-                return self._response.fp.readinto1(view)
-            if self.length == 0:
-                return 0
             count = self._response.fp.readinto1(view[: self.length])
+        except (OSError, http.client.HTTPException) as error:
+            raise setback_of(error, self.url) from error
+        if self.length is not None:
             if count == 0:
                 raise Setback(f"{self.where} ended {self.length} bytes early")
             self.length -= count
-            return count
+        return count
 
     def read(self, most: int) -> bytes:
         """The whole body.
@@ -302,10 +303,15 @@ def wire_errors(url: str) -> Iterator[None]:
     """Turn what sockets and `http.client` raise into a Setback that names the origin only."""
     try:
         yield
-    except TimeoutError as error:
-        raise Setback(f"{Origin.of(url)}: no byte within the stall timeout") from error
     except (OSError, http.client.HTTPException) as error:
-        raise Setback(f"{Origin.of(url)}: {type(error).__name__}: {error}") from error
+        raise setback_of(error, url) from error
+
+
+def setback_of(error: Exception, url: str) -> Setback:
+    """The Setback for what a socket or `http.client` raised."""
+    if isinstance(error, TimeoutError):
+        return Setback(f"{Origin.of(url)}: no byte within the stall timeout")
+    return Setback(f"{Origin.of(url)}: {type(error).__name__}: {error}")
 
 
 def tls_context() -> ssl.SSLContext:

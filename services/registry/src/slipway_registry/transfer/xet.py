@@ -48,8 +48,8 @@ class _Session(Protocol):
 class XetSettings:
     """Bounds of the process's one Xet session, over all files."""
 
-    # hf-xet's own default is 1.5 GB and more; on loopback 256 MB are as fast.
-    buffer_bytes: int = 256_000_000
+    # hf-xet's own default is 1.5 GB and more. A xorb takes up to 64 MiB of it while it arrives, so this is six at once.
+    buffer_bytes: int = 400_000_000
     connect_timeout: float = 10.0
     stall_timeout: float = 30.0
     tries: int = 3  # of one request within hf-xet, before the stream fails and ours begin

@@ -1,0 +1,60 @@
+"""A registry without its API, as it is configured by default: fetches one selection, says what that cost, and ends.
+
+The figures (one JSON object) are of the download alone, from its creation to SUCCEEDED: a registry is started once.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import anyio
+from slipway_registry.hub.credentials import ANONYMOUS
+from slipway_registry.hub.rate import RateBudget
+from slipway_registry.jobs.assemble import EngineSettings, download_engine
+from slipway_registry.jobs.records import Download, Progress, State
+from slipway_registry.jobs.store import Entry
+from slipway_registry.transfer.choice import Transport
+
+from tests.faults.driver import parse_request
+
+
+class Ends:
+    """Waits for the first end of a download."""
+
+    def __init__(self) -> None:
+        self.ended = anyio.Event()
+        self.last: Download | None = None
+
+    def transition(self, entry: Entry) -> None:
+        self.last = entry.download
+        if entry.download and entry.download.state.terminal:
+            self.ended.set()
+
+    def progress(self, download: Download, progress: Progress) -> None:
+        """Nobody watches."""
+
+
+async def run(directory: Path, endpoint: str, transport: Transport, creation: str) -> None:
+    told = Ends()
+    settings = EngineSettings(
+        state_directory=directory / "state", hub=directory / "hub", endpoint=endpoint, transport=transport
+    )
+    async with download_engine(
+        settings, credential=lambda: ANONYMOUS, quota=RateBudget(), listener=lambda _: told
+    ) as engine:
+        usage, begin = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+        idle = usage.ru_maxrss
+        if creation:
+            await engine.scheduler.create(parse_request(json.loads(creation)))
+            await told.ended.wait()
+            assert told.last
+            assert told.last.state is State.SUCCEEDED, told.last.failure
+        wall, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_SELF)
+        cpu = after.ru_utime - usage.ru_utime + after.ru_stime - usage.ru_stime
+        print(json.dumps({"wall": wall, "cpu": cpu, "memory": (after.ru_maxrss - idle) * 1024}), flush=True)
+
+
+if __name__ == "__main__":
+    anyio.run(run, Path(sys.argv[1]), sys.argv[2], Transport(sys.argv[3]), sys.argv[4])
