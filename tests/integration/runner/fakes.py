@@ -171,6 +171,12 @@ class Seen:
             while not condition():
                 await self._news.wait()
 
+    async def until_true(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Wait for what nobody tells the sink of."""
+        with anyio.fail_after(seconds):
+            while not condition():  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+
     async def state(self, *wanted: State, model_id: str = "m", seconds: float = 30.0) -> Model:
         """Wait until the newest record of the model is in one of these states."""
 

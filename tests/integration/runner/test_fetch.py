@@ -193,3 +193,19 @@ async def test_a_file_that_is_missing_in_the_snapshot_is_told(tmp_path: Path, re
         assert failed.error is not None
         assert failed.error.reason is Reason.MODEL_FILE_MISSING
         assert "m-Q4_K_M.gguf" in failed.error.text
+
+
+async def test_a_registry_that_breaks_takes_no_model_with_it(tmp_path: Path, registry: FakeSnapshots) -> None:
+    async def broken(holder: str) -> None:
+        raise ConnectionError("the registry has gone mad")
+
+    registry.release = broken  # type: ignore[method-assign]
+    registry.done.set()
+    async with bench(tmp_path, snapshots=registry) as on:
+        other = await on.load("other")
+        await on.fleet.load(SPEC, "m")
+        await on.seen.state(State.LOADED)
+        on.fleet.unload("m")
+        await on.seen.until(lambda: bool(on.seen.gone))
+        assert on.fleet.get("other").state is State.LOADED
+        assert on.fleet.get("other").pid == other.pid

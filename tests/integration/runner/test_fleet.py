@@ -17,7 +17,7 @@ from slipway_runner.process import cgroup, pidfd
 from slipway_runner.progress.signals import LoadStage
 from slipway_service.fault import Fault, Reason
 
-from tests.integration.runner.fakes import FakeBackend, bench, cpu, pids_of, running
+from tests.integration.runner.fakes import QUICK, FakeBackend, bench, control, cpu, pids_of, running
 
 pytestmark = pytest.mark.anyio
 
@@ -385,3 +385,14 @@ async def test_a_path_outside_the_roots_is_refused(tmp_path: Path) -> None:
             with pytest.raises(Fault) as refused:
                 await on.fleet.load(replace(spec, source=PathSource(path=path)), "m")
             assert refused.value.reason is Reason.PATH_NOT_ALLOWED
+
+
+async def test_a_chatty_backends_log_gives_its_head_back(tmp_path: Path) -> None:
+    async with bench(tmp_path, numbers=replace(QUICK, log_keep=50_000)) as on:
+        model = await on.load()
+        for n in range(40):
+            await control(model, say=f"{n:05d} " + "x" * 10_000)
+        log = on.fleet.log("m")
+        await on.seen.until_true(lambda: log.read(0).offset > 0)
+        assert log.size() > 400_000
+        assert b"00039" in log.read(log.size() - 12_000).data

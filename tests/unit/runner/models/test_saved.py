@@ -125,3 +125,29 @@ async def test_an_entry_with_other_fields_is_unreadable_and_can_be_set_aside(tmp
     scribe.set_aside("u")
     assert scribe.read() == ([], [], {})
     scribe.close()
+
+
+async def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scribe = Scribe(tmp_path)
+    full = True
+    write = Journal.write
+
+    def refuse(self: Journal, name: str, body: object) -> None:
+        if full:
+            raise OSError(28, "No space left on device")
+        write(self, name, body)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Journal, "write", refuse)
+    monkeypatch.setattr("slipway_runner.models.saved._RETRY_SECONDS", 0.01)
+    before = saved(RepoSource(repo_id="a/b"))
+    scribe.save(before)
+    assert not await scribe.flush()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scribe.run)
+        await anyio.sleep(0.05)
+        full = False
+        with anyio.fail_after(10):
+            while scribe.read()[0] != [before]:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    scribe.close()

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import anyio
 import structlog
-from slipway_service.fault import Fault
 
 from slipway_runner.models.plan import Plan
 from slipway_runner.models.snapshots import PIN_RENEWAL_SECONDS, Snapshots, Want
@@ -36,8 +35,8 @@ class Pin:
             await anyio.sleep(PIN_RENEWAL_SECONDS)
             try:
                 await self.snapshots.renew(want)
-            except Fault as fault:
-                _log.warning("pin not renewed", uid=self.uid, error=str(fault))
+            except Exception as error:
+                _log.warning("pin not renewed", uid=self.uid, error=repr(error))
 
     async def release(self) -> None:
         """Give it back. Failing to is harmless: it ends by itself."""
@@ -45,5 +44,5 @@ class Pin:
             return
         try:
             await self.snapshots.release(self.uid)
-        except Fault as fault:
-            _log.warning("pin not released", uid=self.uid, error=str(fault))
+        except Exception as error:
+            _log.warning("pin not released", uid=self.uid, error=repr(error))

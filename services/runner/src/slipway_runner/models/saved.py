@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from slipway_runner.backends.base import LaunchPlan, Task
@@ -15,7 +16,12 @@ from slipway_runner.models.states import Life
 from slipway_runner.process.adopt import Trace
 from slipway_runner.process.journal import Entry, Journal, Unreadable
 
+_log = structlog.get_logger(__name__)
+
 _ACTIVE = "active"
+
+# A full disk is usually found and emptied by somebody; until then models run on, and only a restart would lose them.
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +83,25 @@ class Scribe:
         self._news.set()
 
     async def run(self) -> None:
-        """Write what comes, for ever."""
+        """Write what comes, for ever. What a failing disk refuses is tried again."""
         while True:
             await self._news.wait()
-            await self.flush()
+            if not await self.flush():
+                await anyio.sleep(_RETRY_SECONDS)
 
-    async def flush(self) -> None:
-        """Write all that waits."""
+    async def flush(self) -> bool:
+        """Write all that waits. Returns whether the disk took it; what it did not take goes on waiting."""
         async with self._writing:
             self._news = anyio.Event()
             waiting, self._waiting = self._waiting, {}
-            await anyio.to_thread.run_sync(self._write, waiting)
+            try:
+                await anyio.to_thread.run_sync(self._write, waiting)
+            except OSError as error:
+                _log.error("the journal cannot be written", error=str(error), entries=len(waiting))
+                self._waiting = {**waiting, **self._waiting}
+                self._news.set()
+                return False
+            return True
 
     def _write(self, waiting: Mapping[str, Mapping[str, Any] | None]) -> None:
         for name, body in waiting.items():

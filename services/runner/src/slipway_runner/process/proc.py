@@ -60,10 +60,10 @@ def parse_stat(text: str) -> Stat:
 
 
 def stat(pid: int) -> Stat | None:
-    """The process `pid` now, None when there is none."""
+    """The process `pid` now, None when there is none or it is hidden from this user (mount option hidepid)."""
     try:
-        return parse_stat((PROC / str(pid) / "stat").read_text())
-    except (FileNotFoundError, ProcessLookupError):
+        return parse_stat((PROC / str(pid) / "stat").read_text(errors="replace"))
+    except OSError:
         return None
 
 
