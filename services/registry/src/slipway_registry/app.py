@@ -19,6 +19,7 @@ from slipway_registry.cache.index import CacheIndex
 from slipway_registry.cache.keeper import Keeper, KeeperSettings
 from slipway_registry.cache.owner import CacheTakenError
 from slipway_registry.cache.pins import PinBook
+from slipway_registry.cache.publish import Publisher
 from slipway_registry.cache.records import CacheRecords
 from slipway_registry.cache.wanted import Wanted
 from slipway_registry.config import RegistrySettings
@@ -36,6 +37,7 @@ from slipway_registry.rpc.catalog import CatalogService
 from slipway_registry.rpc.download_log import DownloadLog
 from slipway_registry.rpc.downloads import DownloadService
 from slipway_registry.rpc.snapshot_log import SnapshotLog
+from slipway_registry.rpc.snapshot_streams import SnapshotStreams
 from slipway_registry.rpc.snapshots import SnapshotService
 
 # Seconds: readers on other hosts have closed a model that was stopped by then.
@@ -90,8 +92,19 @@ async def registry(
         downloads = DownloadService(engine.scheduler, engine.store, metadata, credentials, broadcast)
         downloads.offer(host)
         log_of_cache, keeper = await stack.enter_async_context(_keeping(engine, roots.hub, settings))
-        snapshots = SnapshotService(keeper, log_of_cache, engine.budget, engine.cache_id)  # type: ignore[abstract]
-        snapshots.offer(host)
+        SnapshotService(keeper, log_of_cache, engine.budget, engine.cache_id).offer(host)
+        SnapshotStreams(
+            keeper,
+            log_of_cache,
+            scheduler=engine.scheduler,
+            downloads=broadcast,
+            store=engine.store,
+            budget=engine.budget,
+            publisher=Publisher(engine.shelf, engine.locks),
+            metadata=metadata,
+            credentials=credentials,
+            export_roots=settings.export_roots,
+        ).offer(host)
         yield
 
 

@@ -11,7 +11,9 @@ import structlog
 from anyio import CancelScope, CapacityLimiter, Event, Lock, to_thread
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.cache_paths import RepoPaths
+from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, RepoId, Revision
+from slipway_service.weights.selection import VariantSelection, select
 
 from slipway_registry.cache import trash
 from slipway_registry.cache.blobs import BlobShelf
@@ -146,6 +148,21 @@ class Keeper:
         """The same by repository and commit or ref."""
         await self.refresh([repo])
         return self.index.find(repo, revision)
+
+    async def linked(self, snapshot: Snapshot, variant: str = "") -> tuple[RepoFile, ...]:
+        """Files that the snapshot has links for, or all of a variant's: those that can be verified.
+
+        Raises:
+            Fault: VARIANT_NOT_FOUND.
+        """
+        if variant:
+            variants = [it.variant for it in snapshot.variants]
+            chosen = select(snapshot.listing, variants, VariantSelection(variant))
+            return chosen.files
+        contents = await self._in_thread(partial(read_repo, RepoPaths(self.shelf.hub, snapshot.repo)))
+        there = contents.snapshots.get(snapshot.commit)
+        paths = {link.path for link in there.links} if there else set()
+        return tuple(file for file in snapshot.listing if file.path in paths and file.blob_id)
 
     async def used(self, repo: RepoId, commit: Commit) -> None:
         """A download of it has succeeded."""

@@ -7,6 +7,7 @@ cache scans, and gone with the repository.
 import contextlib
 import os
 import secrets
+import stat
 from collections import Counter
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def trash_bytes(paths: RepoPaths) -> int:
         for file in files:
             with contextlib.suppress(OSError):
                 status = os.lstat(os.path.join(parent, file))
+                if stat.S_ISLNK(status.st_mode):
+                    continue
                 key = (status.st_dev, status.st_ino, status.st_nlink)
                 names[key] += 1
                 sizes[key] = status.st_size

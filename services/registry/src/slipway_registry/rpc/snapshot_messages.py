@@ -10,6 +10,7 @@ from slipway_registry.cache.pin import Pin
 from slipway_registry.cache.prune import Item
 from slipway_registry.cache.snapshot import FileStanding, Snapshot, VariantStanding, snapshot_name
 from slipway_registry.cache.usage import Usage
+from slipway_registry.cache.verify import Finding
 from slipway_registry.rpc import to_proto
 
 
@@ -64,6 +65,17 @@ def prune_item(value: Item) -> pb.PruneItem:
         freed_bytes=value.freed_bytes,
         reason=pb.PruneReason.Value(f"PRUNE_REASON_{value.reason}"),
         idle=to_proto.duration(value.idle),
+    )
+
+
+def finding(value: Finding) -> pb.Finding:
+    """Something wrong with a file."""
+    return pb.Finding(
+        kind=pb.FindingKind.Value(f"FINDING_KIND_{value.kind}"),
+        path=value.path,
+        expected_blob_id=value.expected,
+        actual_blob_id=value.actual,
+        detail=value.detail,
     )
 
 

@@ -44,6 +44,9 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
 
     WatchSnapshots: Any  # registered by hand, as `watch_rpc` says why
     WatchPins: Any
+    VerifySnapshot: Any  # see `snapshot_streams`
+    ExportSnapshot: Any
+    ImportSnapshot: Any
 
     def __init__(self, keeper: Keeper, log: SnapshotLog, budget: DiskBudget, cache_id: str) -> None:
         self._keeper = keeper

@@ -1,0 +1,190 @@
+"""Deleting and pruning: what goes, what stays, and how many bytes that really frees."""
+
+import subprocess
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import to_thread
+from huggingface_hub import scan_cache_dir
+from slipway_client.events import Changed
+
+from tests.hub.emulator import HubEmulator
+from tests.integration.registry.snapshots.served import GGUFS, KIB, PATIENCE, Q4, Q8, Served, reason_of, served
+
+pytestmark = pytest.mark.anyio
+
+
+def disk(hub: Path) -> int:
+    """Bytes of all regular files below the hub cache, by inode; the markers of the registry itself left out."""
+    found = {}
+    for file in hub.glob("models--*/**/*"):
+        status = file.lstat()
+        if file.is_file() and not file.is_symlink() and "blobs" in file.parts:
+            found[status.st_ino] = status.st_size
+    return sum(found.values())
+
+
+def sound(it: Served) -> bool:
+    """No link dangles, and huggingface_hub has nothing to complain of."""
+    links = [path for path in it.hub.glob("models--*/snapshots/**/*") if path.is_symlink()]
+    return all(link.exists() for link in links) and not scan_cache_dir(it.hub).warnings
+
+
+async def test_a_snapshot_goes_and_frees_what_it_says(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        before = disk(it.hub)
+        would = await it.client.delete_snapshot(name, validate_only=True)
+        assert disk(it.hub) == before
+        done = await it.client.delete_snapshot(name)
+        assert (done.freed_bytes, done.paths) == (would.freed_bytes, would.paths)
+        assert done.freed_bytes == before - disk(it.hub) == before
+        assert sorted(done.paths) == sorted(GGUFS)
+        assert not it.paths(repo).root.exists()
+        assert await it.client.list_snapshots() == []
+        assert (await reason_of(it.client.delete_snapshot(name))).reason == "SNAPSHOT_NOT_FOUND"
+        await it.pull(repo)
+
+
+async def test_shared_contents_stay_as_long_as_another_snapshot_links_them(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        old = await it.snapshot(repo)
+        repo.commit({"README.md": b"another"}, title="Say more")
+        await it.pull(repo, revision=repo.head.id)
+        new = await it.snapshot(repo, repo.head.id)
+        twin = hub.add_repo("org/twin", GGUFS)
+        await it.pull(twin)
+        before = disk(it.hub)
+        done = await it.client.delete_snapshot(old.name)
+        assert done.freed_bytes == before - disk(it.hub) == 0
+        assert sound(it)
+        assert (await it.client.get_snapshot(new.name)).snapshot.complete
+        done = await it.client.delete_snapshot(new.name)
+        assert done.freed_bytes == before - disk(it.hub) == len(b"another")
+        assert (await it.snapshot(twin)).complete
+
+
+async def test_one_variant_goes(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        snapshot = await it.snapshot(repo)
+        done = await it.client.delete_snapshot(snapshot.name, variant="Q8_0")
+        assert (done.freed_bytes, list(done.paths)) == (128 * KIB, ["model-Q8_0.gguf"])
+        left = await it.snapshot(repo)
+        assert [variant.complete for variant in left.variants] == [True, False]
+        assert (left.uid, left.etag == snapshot.etag) == (snapshot.uid, False)
+        assert sound(it)
+        unknown = await reason_of(it.client.delete_snapshot(snapshot.name, variant="Q2_K"))
+        assert unknown.reason == "VARIANT_NOT_FOUND"
+        assert (await reason_of(it.client.delete_snapshot(snapshot.name, etag=snapshot.etag))).reason == "ETAG_MISMATCH"
+
+
+async def test_what_is_pinned_stays_and_its_holders_are_named(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        await it.client.pin_snapshot("org/m", holder="runner/a", selection=Q4)
+        await it.client.pin_snapshot("org/m", holder="runner/b", selection=Q4)
+        for options in ({}, {"validate_only": True}, {"variant": "Q4_K_M"}):
+            refused = await reason_of(it.client.delete_snapshot(name, **options))
+            assert refused.reason == "SNAPSHOT_PINNED"
+            assert {found.subject for found in refused.preconditions} == {"runner/a", "runner/b"}
+        assert (await it.snapshot(repo)).complete
+        assert (await it.client.delete_snapshot(name, variant="Q8_0")).freed_bytes == 128 * KIB
+
+
+async def test_force_asks_the_holder_and_waits(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        await it.client.pin_snapshot("org/m", holder="runner/a")
+        order: list[str] = []
+
+        async def holder() -> None:
+            async with it.client.watch_pins(holder="runner/a") as watch:
+                while not (isinstance(event := await anext(watch), Changed) and event.resource.release_requested):
+                    pass
+                busy = await reason_of(it.client.pin_snapshot("org/m", holder="runner/b"))
+                assert busy.reason == "SNAPSHOT_BUSY"
+                order.append("released")
+                await it.client.unpin_snapshot(event.resource.name)
+
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(holder)
+                done = await it.client.delete_snapshot(name, force=True, timeout=PATIENCE)
+                order.append("deleted")
+        assert order == ["released", "deleted"]
+        assert list(done.released_holders) == ["runner/a"]
+        assert await it.client.list_snapshots() == []
+
+
+async def test_force_gives_up_before_the_deadline(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        await it.client.pin_snapshot("org/m", holder="runner/a")
+        refused = await reason_of(it.client.delete_snapshot(name, force=True, timeout=2.0))
+        assert (refused.reason, refused.preconditions[0].subject) == ("SNAPSHOT_PINNED", "runner/a")
+        (pin,) = await it.client.list_pins()
+        assert not pin.release_requested
+        await it.client.pin_snapshot("org/m", holder="runner/b")
+
+
+async def test_open_files_are_kept_for_the_grace(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint, delete_grace=3600.0) as it:
+        await it.pull(repo)
+        before = disk(it.hub)
+        done = await it.client.delete_snapshot((await it.snapshot(repo)).name)
+        usage = await it.client.get_cache_usage()
+        assert (usage.snapshot_bytes, usage.trash_bytes) == (0, done.freed_bytes)
+        assert done.freed_bytes == disk(it.hub) == before
+        assert sound(it)
+    async with served(tmp_path, hub.endpoint, delete_grace=0.0) as it:
+        await it.pull(repo)
+        await it.client.delete_snapshot((await it.snapshot(repo)).name)
+        assert disk(it.hub) == 0
+
+
+async def test_a_prune_takes_the_least_recently_used_and_says_why(hub: HubEmulator, tmp_path: Path) -> None:
+    async with served(tmp_path, hub.endpoint) as it:
+        for number in range(4):
+            hub.add_repo(f"org/m{number}", {"blob.txt": bytes([number]) * 1000})
+            await it.pull(f"org/m{number}")
+        await it.client.pin_snapshot("org/m0", holder="h")
+        plan = await it.client.prune_cache(quota_bytes=2000, validate_only=True)
+        assert [item.repo_id for item in plan.items] == ["org/m1", "org/m2"]
+        assert (plan.freed_bytes, disk(it.hub)) == (2000, 4000)
+        done = await it.client.prune_cache(quota_bytes=2000)
+        assert [(item.snapshot, item.freed_bytes) for item in done.items] == [
+            (item.snapshot, item.freed_bytes) for item in plan.items
+        ]
+        assert disk(it.hub) == 2000
+        rest = await it.client.prune_cache(unused_for=0.0)
+        assert ([item.repo_id for item in rest.items], rest.pinned_count) == (["org/m3"], 1)
+        assert [found.repo_id for found in await it.client.list_snapshots()] == ["org/m0"]
+        assert list((await it.client.prune_cache()).items) == []
+
+
+async def test_hf_cache_prune_takes_nothing_that_is_pinned(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo, Q8, revision=repo.head.id)
+        snapshot = await it.snapshot(repo, repo.head.id)
+        it.paths(repo).keep_ref(snapshot.commit).unlink()  # type: ignore[arg-type]
+        await it.client.pin_snapshot("org/m", repo.head.id, holder="h")
+        command = ["hf", "cache", "prune", "--yes", "--cache-dir", str(it.hub)]
+        ended = await to_thread.run_sync(lambda: subprocess.run(command, capture_output=True, text=True))
+        assert ended.returncode == 0, ended.stderr
+        assert (await it.snapshot(repo, repo.head.id)).etag != ""
+        assert sound(it)
