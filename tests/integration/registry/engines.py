@@ -12,6 +12,7 @@ from slipway_registry.cache.layout import Modes
 from slipway_registry.hub.credentials import ANONYMOUS, Credential
 from slipway_registry.hub.rate import RateBudget
 from slipway_registry.jobs.assemble import Engine, EngineSettings, download_engine
+from slipway_registry.jobs.clock import Clock
 from slipway_registry.jobs.queue import QueueSettings
 from slipway_registry.jobs.records import Download, Progress, State
 from slipway_registry.jobs.requests import CreateRequest
@@ -199,12 +200,18 @@ async def engine_in(
     credential: Credential = ANONYMOUS,
     quota: RateBudget | None = None,
     boot: uuid.UUID | None = None,
+    clock: Clock | None = None,
     **changes: Any,
 ) -> AsyncIterator[Bench]:
     """An engine whose state and cache are in `directory`; `changes` are of EngineSettings."""
     told = Recorder()
     settings = settings_for(directory, endpoint, **changes)
     async with download_engine(
-        settings, credential=lambda: credential, quota=quota or RateBudget(), listener=lambda _: told, boot=boot
+        settings,
+        credential=lambda: credential,
+        quota=quota or RateBudget(),
+        listener=lambda _: told,
+        boot=boot,
+        clock=clock,
     ) as engine:
         yield Bench(engine=engine, told=told, hub_cache=settings.hub)
