@@ -31,10 +31,18 @@ class Attached:
         started: what was written down about it.
         log: the file that it writes to.
         listen: is told every signal that its output gives.
+        replay: read its output from its start; otherwise only what it writes from now on.
     """
 
     def __init__(
-        self, running: Running, launch: Launch, started: Started, log: LogFile, listen: Callable[[Signal], None]
+        self,
+        running: Running,
+        launch: Launch,
+        started: Started,
+        log: LogFile,
+        listen: Callable[[Signal], None],
+        *,
+        replay: bool = True,
     ) -> None:
         self.running = running
         self.launch = launch
@@ -47,7 +55,7 @@ class Attached:
         self.ready_hint = anyio.Event()
         self.doubt = anyio.Event()
         self._listen = listen
-        self._output = Output(log, launch.reader, started.log_start)
+        self._output = Output(log, launch.reader, started.log_start if replay else log.size())
 
     @property
     def pids(self) -> tuple[int, ...]:

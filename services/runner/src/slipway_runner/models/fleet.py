@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -21,10 +22,10 @@ from slipway_runner.models.means import (
     MemoryReturned,
     Numbers,
     Sink,
-    no_device_memory,
     no_drain,
     read_instance,
 )
+from slipway_runner.models.memory import memory_back
 from slipway_runner.models.plan import Backends
 from slipway_runner.models.record import Activation, Model
 from slipway_runner.models.roster import UNLOADING_RETRY_SECONDS, Roster
@@ -211,7 +212,7 @@ async def open_fleet(
     paths: LocalPaths | None = None,
     ports: Ports | None = None,
     drain: Drain = no_drain,
-    memory_returned: MemoryReturned = no_device_memory,
+    memory_returned: MemoryReturned | None = None,
     use_of: UseOf = no_use,
     trust_remote_code: bool = False,
     operator_environment: Mapping[str, str] | None = None,
@@ -245,7 +246,7 @@ async def open_fleet(
             snapshots=snapshots or NoRegistry(),
             paths=paths or LocalPaths(),
             drain=drain,
-            memory_returned=memory_returned,
+            memory_returned=memory_returned or partial(memory_back, devices),
             cgroup_root=cgroup.find_root(instance),
             trust_remote_code=trust_remote_code,
             operator_environment=operator_environment or {},

@@ -1,5 +1,6 @@
 """Looking after a model that runs: probes, the patience with one that does not answer, and its members' ends."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -7,6 +8,7 @@ from slipway_service.fault import Reason
 
 from slipway_runner.models import states
 from slipway_runner.models.attached import Attached
+from slipway_runner.models.record import SHOWN_PIDS
 from slipway_runner.models.states import State
 from slipway_runner.process import pidfd
 from slipway_runner.process.proc import ProcessId
@@ -57,6 +59,7 @@ class Health:
                 found = await self._on.means.members.of(attached.running.family)
                 attached.members = found
                 self._on.means.reservations.started(self._on.model.uid, attached.pids)
+                self._on.model = replace(self._on.model, pids=attached.pids[:SHOWN_PIDS])
                 for process in set(found) - watched - {attached.running.family.leader}:
                     tasks.start_soon(self._await_end, attached, process)
                 watched |= set(found)

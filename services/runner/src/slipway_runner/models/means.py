@@ -113,11 +113,6 @@ async def no_drain(_model_id: str, _seconds: float) -> None:
     """Where no gateway sends requests there is nothing to wait for."""
 
 
-async def no_device_memory(_pids: Iterable[int], _seconds: float) -> bool:
-    """Where there is no device with memory of its own, processes take theirs with them."""
-    return True
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """The same for all models of a runner.
@@ -146,10 +141,10 @@ class Means:
     members: MemberScan
     reservations: Reservations
     devices: Callable[[], tuple[Device, ...]]
+    memory_returned: MemoryReturned
     snapshots: Snapshots = field(default_factory=NoRegistry)
     paths: LocalPaths = field(default_factory=LocalPaths)
     drain: Drain = no_drain
-    memory_returned: MemoryReturned = no_device_memory
     cgroup_root: Path | None = None
     trust_remote_code: bool = False
     operator_environment: Mapping[str, str] = field(default_factory=dict)

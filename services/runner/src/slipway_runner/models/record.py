@@ -11,6 +11,9 @@ from slipway_runner.models.states import State
 from slipway_runner.progress.signals import Cause
 from slipway_runner.progress.tracker import LoadProgress
 
+# Of a backend's processes; none has as many but by a fault of its own.
+SHOWN_PIDS = 256
+
 
 class Activation(StrEnum):
     """Whether a load makes its model the active one of its task when it is LOADED for the first time."""

@@ -59,6 +59,7 @@ class Run:
                 beside.start_soon(self._report)
                 beside.start_soon(self._watch_stall)
                 if self._on.attached is None:
+                    await self._wait_for_room()
                     async with self._means.slots:
                         await self._reserve()
                         await self._start(await self._fetch())
@@ -72,18 +73,22 @@ class Run:
             fault = _first(faults)
             self._fail(Cause(fault.reason, fault.text))
         finally:
-            self._on.listener = None
+            if self._on.listener == self._hear:  # else the next run has begun to listen
+                self._on.listener = None
 
     def _fail(self, cause: Cause) -> None:
         self._on.apply(states.Failed(self._number, cause))
 
     # Files.
 
-    async def _reserve(self) -> None:
-        """Claim memory, when those who make room for it have gone."""
+    async def _wait_for_room(self) -> None:
+        """Wait until those who make room for it have gone."""
         for leaving in self._on.waits_for:
             self._hear(Detail(f"waiting for {leaving.model.id} to be unloaded"))
             await leaving.ended.wait()
+
+    async def _reserve(self) -> None:
+        """Claim its memory, anew in every run. Raises Fault: DEVICE_MEMORY_INSUFFICIENT."""
         devices = await anyio.to_thread.run_sync(self._means.devices)
         self._means.reservations.reserve(self._on.model.uid, self._plan.needed, devices)
 

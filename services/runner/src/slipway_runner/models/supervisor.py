@@ -21,7 +21,7 @@ from slipway_runner.models.health import Health
 from slipway_runner.models.means import Means
 from slipway_runner.models.pins import Pin
 from slipway_runner.models.plan import Plan
-from slipway_runner.models.record import Activation, Model, message_of
+from slipway_runner.models.record import SHOWN_PIDS, Activation, Model, message_of
 from slipway_runner.models.run import Run
 from slipway_runner.models.saved import Saved, Started
 from slipway_runner.models.states import Command, Life, Rules, State
@@ -32,8 +32,6 @@ from slipway_runner.progress.signals import Cause, Signal
 from slipway_runner.progress.tracker import LoadProgress
 
 _log = structlog.get_logger(__name__)
-
-_SHOWN_PIDS = 256
 
 
 class Owner(Protocol):
@@ -265,16 +263,19 @@ class Supervisor:
     # The process.
 
     def attach(self, running: Running, launch: Launch, started: Started) -> None:
-        """Follow a process that was started or found: its output, its end, its members."""
-        attached = self.remains(running, launch, started)
+        """Follow a process that was started or found: its output, its end, its members.
+
+        What one that serves already wrote while it was loading says nothing any more.
+        """
+        attached = self.remains(running, launch, started, replay=self.life.state is State.LOADING)
         self._activities.start("exit", lambda: self._await_exit(attached))
         self._activities.start("output", lambda: self._follow_output(attached))
         self._activities.start("members", Health(self).watch_members)
         self._activities.start("pin", self.pin.keep)
 
-    def remains(self, running: Running, launch: Launch, started: Started) -> Attached:
+    def remains(self, running: Running, launch: Launch, started: Started, *, replay: bool = False) -> Attached:
         """Count a process as this model's, so that it is brought down, without following it."""
-        self.attached = Attached(running, launch, started, self.log, self._hear)
+        self.attached = Attached(running, launch, started, self.log, self._hear, replay=replay)
         return self.attached
 
     def _hear(self, signal: Signal) -> None:
@@ -329,7 +330,7 @@ class Supervisor:
 
     def _leaked(self, cause: Cause, pids: tuple[int, ...]) -> None:
         self.ended.set()
-        self.apply(states.Leaked(cause), pids=pids[:_SHOWN_PIDS])
+        self.apply(states.Leaked(cause), pids=pids[:SHOWN_PIDS])
 
     # What outlives this object.
 
@@ -370,7 +371,7 @@ def _process_fields(attached: Attached | None) -> dict[str, Any]:
     launch = attached.launch
     return {
         "pid": attached.running.pid,
-        "pids": attached.pids[:_SHOWN_PIDS],
+        "pids": attached.pids[:SHOWN_PIDS],
         "port": launch.port,
         "host": launch.host,
         "served_name": launch.model_field,
