@@ -90,8 +90,12 @@ async def test_a_health_watch_follows_a_resource_from_before_it_is_there_until_d
         assert (await call.read()).status == Status.NOT_SERVING
         toy.host.health.remove("models/a")
         assert (await call.read()).status == Status.SERVICE_UNKNOWN
+        toy.host.health.set("models/a", True)
+        assert (await call.read()).status == Status.SERVING
         toy.host.health.drain()
         toy.host.health.set("models/a", True)
+        assert (await call.read()).status == Status.NOT_SERVING
+        toy.host.health.end_watches()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await exhaust(call)
         assert fault_of(caught.value).reason is Reason.DRAINING

@@ -180,9 +180,13 @@ async def test_a_watcher_that_falls_out_of_the_log_is_reset_and_grows_nothing(tm
         assert sum(len(batch.events) for batch in batches) < 100, "what the client did not read was not kept for it"
 
 
-async def test_a_client_that_reads_nothing_for_the_limit_is_told_so_when_it_reads_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [10_000, 200_000], ids=["after some messages", "with the first message"])
+async def test_a_client_that_reads_nothing_for_the_limit_is_told_so_when_it_reads_again(
+    tmp_path: Path, size: int
+) -> None:
     async with running(tmp_path, stall_limit=0.2) as toy, small_window(toy) as channel:
-        call = Running(toy.host, toy.toy, channel).models.ReadModelLogs(model_service_pb2.ReadModelLogsRequest())
+        models = Running(toy.host, toy.toy, channel).models
+        call = models.ReadModelLogs(model_service_pb2.ReadModelLogsRequest(offset=size))
         with anyio.fail_after(PATIENCE):
             await toy.toy.stalled.wait()
         with pytest.raises(grpc.aio.AioRpcError) as caught, anyio.fail_after(PATIENCE):

@@ -91,12 +91,17 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
                 await self.release.wait()
         return model_service_pb2.GetModelResponse(cursor=cursor_message(self.log.cursor))
 
-    async def read_model_logs(self, _request: model_service_pb2.ReadModelLogsRequest, context: Context) -> None:
-        """Endless text; registered by hand, as every stream."""
-        try:
+    async def read_model_logs(self, request: model_service_pb2.ReadModelLogsRequest, context: Context) -> None:
+        """Endless text, as many bytes a message as the offset says; from a task group, as real streams write."""
+
+        async def write() -> None:
             while True:
-                await context.write(model_service_pb2.ReadModelLogsResponse(text="x" * 10_000))
-        except Fault:
+                await context.write(model_service_pb2.ReadModelLogsResponse(text="x" * request.offset))
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(write)
+        except* Fault:
             self.stalled.set()
             raise
 

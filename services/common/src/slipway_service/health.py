@@ -25,6 +25,7 @@ class Health(health_pb2_grpc.HealthServicer):
     def __init__(self) -> None:
         self._serving: dict[str, bool] = {"": False}
         self._draining = False
+        self._ended = False
         self._change = anyio.Event()
 
     def set(self, service: str, serving: bool) -> None:
@@ -38,9 +39,14 @@ class Health(health_pb2_grpc.HealthServicer):
         self._tell()
 
     def drain(self) -> None:
-        """Say NOT_SERVING for everything, for good, and end every Watch after that."""
+        """Say NOT_SERVING for everything, for good."""
         self._draining = True
         self._serving = dict.fromkeys(self._serving, False)
+        self._tell()
+
+    def end_watches(self) -> None:
+        """End every Watch, now and from now on, after its last status."""
+        self._ended = True
         self._tell()
 
     async def Check(self, request: Any, context: Context) -> Any:
@@ -56,14 +62,14 @@ class Health(health_pb2_grpc.HealthServicer):
         )
 
     async def Watch(self, request: Any, context: Context) -> None:
-        """The status of a service, now and at every change; ends with DRAINING."""
+        """The status of a service, now and at every change; ends with DRAINING when watches end."""
         last = None
         while True:
             change = self._change
             if (status := self._status(request.service)) != last:
                 last = status
                 await context.write(_Status(status=status))
-            if self._draining:
+            if self._ended:
                 raise Fault(Reason.DRAINING, "The server is shutting down.", retry_after=1.0)
             await change.wait()
 

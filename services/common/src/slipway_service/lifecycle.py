@@ -192,6 +192,7 @@ async def _bound(
         _rpc_metrics=rpc_metrics,
     )
     host.offer(health.SERVICE, health_pb2_grpc.add_HealthServicer_to_server, host.health)
+    host.on_drain(host.health.end_watches)
     try:
         yield host
     finally:
