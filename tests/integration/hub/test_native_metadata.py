@@ -37,7 +37,7 @@ def test_search_filters(demo_native: Native) -> None:
     assert short(tasks) == ["tiny-rerank", "tiny-rerank-GGUF"]
     assert short(words) == ["tiny-llama"]
     assert gated == [GATED]
-    assert short(sized) == ["tiny-chat-GGUF"]
+    assert short(sized) == ["tiny-chat-GGUF", "small-llama"]
     assert private == [PRIVATE]
 
 
