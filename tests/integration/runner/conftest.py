@@ -20,3 +20,10 @@ def _nothing_left_behind(tmp_path: Path) -> Iterator[None]:
         cgroup.sweep(root, keep=())
         if root is not None:
             cgroup.remove(root)
+
+
+@pytest.fixture(params=["cgroups where the host has them", "no cgroups"])
+def with_and_without_cgroups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a cgroup would hold must be found without one, too: most users may not make any."""
+    if request.param == "no cgroups":
+        monkeypatch.setattr("slipway_runner.models.fleet.cgroup.find_root", lambda _: None)

@@ -137,6 +137,7 @@ async def test_a_lost_process_is_an_error_where_nothing_restarts(tmp_path: Path)
         assert on.fleet.get("m").state is State.ERROR
 
 
+@pytest.mark.usefixtures("with_and_without_cgroups")
 async def test_the_rest_of_a_lost_tree_is_ended(tmp_path: Path) -> None:
     behaviour = {"children": [{"stubborn": True}, {"setsid": True, "stubborn": True}]}
     async with bench(tmp_path, stop=False) as on:
@@ -177,6 +178,7 @@ async def test_a_reboot_is_recognised(tmp_path: Path, policy: RestartPolicy, exp
             assert (await on.seen.state(State.LOADED)).uid == before.uid
 
 
+@pytest.mark.usefixtures("with_and_without_cgroups")
 async def test_a_journal_of_another_version_is_set_aside_and_its_processes_are_ended(tmp_path: Path) -> None:
     async with bench(tmp_path, stop=False) as on:
         before = await on.load(behave={"children": [{"setsid": True}]})
@@ -190,6 +192,7 @@ async def test_a_journal_of_another_version_is_set_aside_and_its_processes_are_e
         assert entry.with_suffix(".unusable").exists()
 
 
+@pytest.mark.usefixtures("with_and_without_cgroups")
 async def test_a_process_nobody_wrote_down_is_an_orphan(tmp_path: Path) -> None:
     async with bench(tmp_path, stop=False) as on:
         before = await on.load(behave={"children": [{"setsid": True, "stubborn": True}]})

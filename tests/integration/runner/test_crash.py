@@ -61,6 +61,7 @@ async def test_what_the_backend_said_is_the_reason(tmp_path: Path) -> None:
         assert "unknown illness" in restarting.error.text
 
 
+@pytest.mark.usefixtures("with_and_without_cgroups")
 async def test_the_rest_of_a_crashed_tree_is_ended_before_the_next_start(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
         model = await on.load(behave={"children": [{"stubborn": True}, {"setsid": True, "stubborn": True}]})

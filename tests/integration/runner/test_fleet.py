@@ -267,6 +267,7 @@ async def test_a_leader_that_leaves_a_daemon_behind_has_failed_and_the_daemon_is
             socket.create_connection(("127.0.0.1", failed.port))
 
 
+@pytest.mark.usefixtures("with_and_without_cgroups")
 async def test_unload_ends_the_whole_tree(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
         children = [{}, {"stubborn": True}, {"setsid": True}, {"setsid": True, "stubborn": True}]
