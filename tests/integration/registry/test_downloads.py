@@ -5,6 +5,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio import to_thread
 from slipway_registry.hub.credentials import Credentials
 from slipway_registry.jobs.queue import QueueSettings
 from slipway_registry.jobs.records import PauseReason, State, WaitReason
@@ -274,6 +275,22 @@ async def test_a_download_on_a_callers_token_waits_for_it_after_a_restart(hub: H
         assert (joined.id, new) == (created.id, False)
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
     assert hub.journal.leaks() == []
+
+
+async def test_a_token_that_is_refused_is_not_held_against_others(hub: HubEmulator, tmp_path: Path) -> None:
+    hub.add_user("ann", "hf_ann", access=["org/private"])
+    repo = hub.add_repo("org/private", {"model.gguf": Random(MIB), "a": b"a"}, private=True)
+    credentials = Credentials(token="hf_ann")
+    hold = hub.faults.add(Delay(0.3), "model.gguf", times=1)
+    async with engine_in(tmp_path, hub.endpoint, credential=credentials.service()) as bench:
+        stranger = await bench.create(repo, paths=["model.gguf"], credential=credentials.of_call("hf_stranger"))
+        await to_thread.run_sync(lambda: hub.journal.wait_for("model.gguf"))
+        own = await bench.create(repo)
+        refused = await bench.told.end(stranger.id)
+        assert refused.failure
+        assert refused.failure.reason is Reason.CREDENTIAL_INVALID
+        assert (await bench.told.end(own.id)).state is State.SUCCEEDED
+        assert hold.struck == 1
 
 
 async def test_a_gated_repository_says_where_access_is_asked_for(hub: HubEmulator, tmp_path: Path) -> None:

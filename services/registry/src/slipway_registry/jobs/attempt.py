@@ -117,7 +117,8 @@ class Attempt:
             standings = [obtainer.survey(download.repo, file) for file in files]
             return Run.begin(files, standings, download.progress, first=download.attempt == 0)
 
-        self._job.run = run = await to_thread.run_sync(survey, limiter=self._tools.disk)
+        with disk_errors(self._tools.shelf.hub):
+            self._job.run = run = await to_thread.run_sync(survey, limiter=self._tools.disk)
         return run
 
     async def _claim_space(self, run: Run) -> bool:
@@ -128,7 +129,8 @@ class Attempt:
             blob.file.blob_id: Claim(blob.file.size_bytes, tools.shelf.partial(repo, blob_of(blob.file)) / DATA)
             for blob in run.missing
         }
-        shortage = await to_thread.run_sync(tools.budget.claim, job.download.id, wanted, limiter=tools.disk)
+        with disk_errors(tools.shelf.hub):
+            shortage = await to_thread.run_sync(tools.budget.claim, job.download.id, wanted, limiter=tools.disk)
         if shortage is None:
             return True
         if job.download.state is not State.QUEUED:  # files were deleted under us, and somebody took their space

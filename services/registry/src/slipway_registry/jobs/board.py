@@ -8,15 +8,25 @@ from functools import partial
 import anyio
 from anyio import CancelScope, CapacityLimiter, Event, Lock, from_thread, to_thread
 from anyio.abc import TaskGroup
+from slipway_service.fault import Fault, Reason
 
+from slipway_registry.hub.credentials import Credential
 from slipway_registry.jobs.obtain import Gauge, Need, Obtainer
 from slipway_registry.transfer.halt import Halt
+
+_REFUSED = {
+    Reason.REPO_NOT_FOUND,
+    Reason.REPO_GATED,
+    Reason.CREDENTIAL_INVALID,
+    Reason.SERVICE_CREDENTIAL_INVALID,
+}
 
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """A blob that is being obtained, and who waits for it."""
+    """A blob that is being obtained, with whose credential, and who waits for it."""
 
+    credential: Callable[[], Credential]
     scope: CancelScope = field(default_factory=CancelScope)
     ended: Event = field(default_factory=Event)
     waiters: list["Waiter"] = field(default_factory=list)
@@ -54,7 +64,7 @@ class BlobBoard:
         while (work := self._works.get(key)) and work.scope.cancel_called:
             await work.ended.wait()
         if work is None:
-            work = self._works[key] = _Work()
+            work = self._works[key] = _Work(need.credential)
             self.tasks.start_soon(self._run, key, need, work)
         work.waiters.append(waiter)
         waiter.gauge, waiter.fetched = work.gauge, work.fetched
@@ -65,7 +75,10 @@ class BlobBoard:
             if not work.waiters:
                 work.scope.cancel()
         if work.error:
+            if work.credential is not need.credential and _is_about_credentials(work.error):
+                return await self.ensure(need, waiter)  # another download's token was refused, not this one's
             raise work.error
+        return None
 
     async def _run(self, key: tuple[str, str], need: Need, work: _Work) -> None:
         try:
@@ -115,6 +128,10 @@ class BlobBoard:
             lock, users = self._etags.pop(etag)
             if users > 1:
                 self._etags[etag] = (lock, users - 1)
+
+
+def _is_about_credentials(error: Exception) -> bool:
+    return isinstance(error, Fault) and error.reason in _REFUSED
 
 
 async def in_thread(work: Callable[[], None], halt: Halt) -> None:

@@ -30,11 +30,6 @@ class Halt:
             with contextlib.suppress(Exception):  # what is being woken may end by itself at this very moment
                 wake()
 
-    @property
-    def told(self) -> bool:
-        """Whether to stop."""
-        return self._told.is_set()
-
     def check(self) -> None:
         """Raises Halted if told to stop."""
         if self._told.is_set():

@@ -72,11 +72,10 @@ class Origin:
 class Response:
     """A status, headers, and a body of `length` bytes (None: until it ends) to be received."""
 
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, url: str) -> None:
+    def __init__(self, response: http.client.HTTPResponse, url: str) -> None:
         self.url = url
         self.status = response.status
         self.headers = cast("Mapping[str, str]", response.headers)  # case does not matter in it
-        self._connection = connection
         self._response = response
         self.length = response.length
 
@@ -229,7 +228,7 @@ class Wire:
         if via:
             sent |= _proxy_authorization(via)
         connection.request("GET", target or "/", headers=sent)
-        return Response(connection, connection.getresponse(), url)
+        return Response(connection.getresponse(), url)
 
     def _dial(self, origin: Origin, halt: Halt) -> socket.socket:
         proxy = self._proxy(origin)
