@@ -23,6 +23,7 @@ from slipway_runner.backends.select import SHIPPED, find_all
 from slipway_runner.config import RunnerSettings
 from slipway_runner.devices.inventory import Devices
 from slipway_runner.gateway.keeper import open_gateway
+from slipway_runner.gateway.launch import Setup
 from slipway_runner.models.fleet import open_fleet
 from slipway_runner.models.means import Numbers
 from slipway_runner.models.plan import Backends
@@ -75,15 +76,19 @@ async def runner(
             raise StartError(f"--registry: {error}") from None
         gateway = await stack.enter_async_context(
             open_gateway(
-                settings.state_dir, settings.gateway_listen, advertise=settings.advertise, keep=settings.keep_models
+                settings.state_dir,
+                Setup(listen=settings.gateway_listen, api_key_file=settings.gateway_api_key_file),
+                advertise=settings.advertise,
+                keep=settings.keep_models,
             )
         )
+        host.registry.register(gateway.metrics)
         host.state.announce({"gateway": gateway.address})
         fleet = await stack.enter_async_context(
             open_fleet(
                 state_dir=settings.state_dir,
                 backends=found,
-                sink=ModelLog(events, endpoint=endpoint, observe=observe),
+                sink=ModelLog(events, endpoint=endpoint, observe=observe, observe_progress=gateway.progress),
                 devices=lambda: devices.look().all,
                 numbers=Numbers(loads_at_once=settings.loads_at_once, drain=settings.drain_timeout),
                 snapshots=RegistrySnapshots(registry, roots.hub),
@@ -92,6 +97,7 @@ async def runner(
                 trust_remote_code=settings.trust_remote_code,
             )
         )
+        gateway.complete()
         ModelService(fleet, broadcast, endpoint=endpoint, logs=LogReader(fleet)).offer(host)
         RunnerService(
             fleet,

@@ -24,6 +24,11 @@ class RunnerSettings(ServiceSettings):
         default=ListenAddress("127.0.0.1", 8800),
         description="Where the OpenAI-compatible gateway is served, over HTTP; port 0 picks a free one.",
     )
+    gateway_api_key_file: Directory | None = Field(
+        default=None,
+        description="File with the keys that the gateway's clients have to show, one on each line; read again when it "
+        "changes. Without it everybody who reaches the gateway may use it.",
+    )
     registry: str = Field(default="127.0.0.1:50051", description="The registry's address, HOST:PORT.")
     state_dir: Directory = Field(
         default=Path("~/.local/state/slipway/runner"),

@@ -7,17 +7,20 @@ is a question that waits for its answer. Nothing depends on the runner being the
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
 
 from slipway_runner.gateway.proxy import Proxy
 from slipway_runner.gateway.routes import Route, Table
 
 SOCKET = "gateway.sock"
-PROTOCOL = 1
-"""Of what is said on the socket. A runner that finds a gateway of another protocol replaces it."""
+
+MOST_TABLE_BYTES = 16 << 20
+"""Of a table; a route takes less than 1 KiB."""
 
 
 @contextmanager
@@ -30,40 +33,67 @@ def reachable(socket: Path) -> Iterator[str]:
         os.close(folder)
 
 
+@dataclass(slots=True)
+class Stop:
+    """The wish that the process ends.
+
+    Attributes:
+        asked: somebody wishes so.
+        seconds: that answers under way may then take.
+        closed: nobody can connect any more.
+    """
+
+    asked: anyio.Event
+    closed: anyio.Event
+    seconds: float
+
+    def ask(self, seconds: float) -> None:
+        """Wish it."""
+        self.seconds = seconds
+        self.asked.set()
+
+
 class Control:
-    """What the runner may ask."""
+    """What the runner may ask.
 
-    def __init__(self, proxy: Proxy, *, address: str, config: str, stop: anyio.Event) -> None:
+    Args:
+        proxy: the public side.
+        setup: told back to the runner, which compares it with what it wants.
+        address: HOST:PORT of the public side.
+        stop: to be asked for.
+        metrics: what is shown.
+    """
+
+    def __init__(self, proxy: Proxy, *, setup: str, address: str, stop: Stop, metrics: CollectorRegistry) -> None:
         self._proxy = proxy
+        self._setup = setup
         self._address = address
-        self._config = config
         self._stop = stop
+        self._metrics = metrics
 
-    def application(self) -> web.Application:
-        """The application behind the socket."""
-        application = web.Application(client_max_size=1 << 24)
+    def server(self, shutdown_seconds: float) -> web.AppRunner:
+        """What serves it; a drain ends with the runner that waits for it."""
+        application = web.Application(client_max_size=MOST_TABLE_BYTES)
         application.router.add_get("/hello", self.hello)
         application.router.add_put("/table", self.table)
         application.router.add_post("/drain", self.drain)
         application.router.add_get("/use", self.use)
+        application.router.add_get("/metrics", self.metrics)
         application.router.add_post("/stop", self.stop)
-        return application
+        return web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=shutdown_seconds)
 
     async def hello(self, _request: web.Request) -> web.Response:
-        """Who serves here."""
-        return web.json_response(
-            {"protocol": PROTOCOL, "pid": os.getpid(), "address": self._address, "config": self._config}
-        )
+        """Who serves here, where, and as what."""
+        return web.json_response({"pid": os.getpid(), "address": self._address, "setup": self._setup})
 
     async def table(self, request: web.Request) -> web.Response:
-        """Replace the table; drains under way hold on."""
-        routes = [Route.from_json(one) for one in (await request.json())["routes"]]
-        self._proxy.table = Table(routes)
-        self._proxy.traffic.forget_all_but({route.uid for route in routes})
+        """Replace the table."""
+        routes = (await request.json())["routes"]
+        self._proxy.replace_table(Table(Route.from_json(one) for one in routes))
         return web.json_response({})
 
     async def drain(self, request: web.Request) -> web.Response:
-        """Wait until a model that gets no new requests has answered those it has."""
+        """Wait until a model, to which the table sends nobody any more, has answered the requests that it has."""
         asked = await request.json()
         idle = await self._proxy.traffic.idle(asked["uid"], float(asked["seconds"]))
         return web.json_response({"idle": idle})
@@ -72,7 +102,12 @@ class Control:
         """Requests in flight and last use, by uid."""
         return web.json_response(self._proxy.traffic.use())
 
-    async def stop(self, _request: web.Request) -> web.Response:
-        """End the process."""
-        self._stop.set()
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Prometheus' text format."""
+        return web.Response(body=generate_latest(self._metrics), content_type="text/plain")
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """Take no more connections, which is so when this has answered; finish what is under way, and end."""
+        self._stop.ask(float((await request.json())["seconds"]))
+        await self._stop.closed.wait()
         return web.json_response({})

@@ -1,115 +1,157 @@
-"""The runner's side of its gateway: start it or find it, keep its table current, ask it to drain.
+"""The runner's side of its gateway: the process kept alive, its table current, its counts asked for.
 
-The process is a session of its own and outlives the runner; one that serves what is wanted is taken over as it is, so
-that no stream is cut by a runner that was killed or upgraded.
+A gateway that an earlier runner left behind is taken over as it is, so that no stream is cut by a runner that was
+killed. One that was started with another setup is replaced: it finishes what it has begun, while a new one serves.
 """
 
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import anyio
-import anyio.to_thread
 import structlog
+from prometheus_client.registry import Collector
 from slipway_service.state_dir import StartError
-from slipway_service.values import ListenAddress
 
-from slipway_runner.gateway import control
+from slipway_runner.gateway.ask import REPLY_SECONDS, UNANSWERED, ask
+from slipway_runner.gateway.keys import read_keys
+from slipway_runner.gateway.launch import Place, Serving, Setup
 from slipway_runner.gateway.routes import Route
+from slipway_runner.gateway.scrape import Scrape
 from slipway_runner.models.record import Model
 from slipway_runner.models.spec import RepoSource
-from slipway_runner.models.states import State
-from slipway_runner.process import pidfd, proc
-from slipway_runner.process.proc import ProcessId
+from slipway_runner.progress.tracker import LoadProgress
 
-START_SECONDS = 20.0
-"""For a new process to answer on its socket; imports take one or two."""
+CLOSE_SECONDS = 1.0
+"""For answers under way when the runner stops; by then its models have drained, and none is left to give one."""
 
-REPLY_SECONDS = 5.0
-"""For an answer on the socket; only a process that hangs takes longer."""
+RETIRE_SECONDS = 600.0
+"""For answers under way of a gateway that is replaced. They hold nobody up."""
 
-_RESTART_SECONDS = 1.0
-"""Between the end of a gateway and its next start, so that one that cannot start does not spin."""
+PROGRESS_SECONDS = 1.0
+"""Between two tables that differ in nothing but progress; clients are told to ask every `routes.RETRY_AFTER`."""
+
+RETRY_SECONDS = 1.0
+"""Between two attempts to start a gateway again, or to tell it its table."""
 
 log = structlog.stdlib.get_logger("slipway.gateway")
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A gateway that answers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What the gateway knows of a model's use: requests in flight, and when (Unix seconds) one last began or ended."""
 
-    process: ProcessId
-    address: str
-    config: str
-    protocol: int
+    in_flight: int
+    last_use: float
 
 
 class Gateway:
-    """The gateway of this runner.
+    """The gateway of this runner. Made by `open_gateway`.
 
     Args:
-        folder: the state directory; the socket and the log are in it.
-        listen: where it is to serve.
+        place: where its socket and log are.
+        setup: what it is to be started with.
         advertise: the host name that others reach it under; empty for the address it listens on.
     """
 
-    def __init__(self, folder: Path, listen: ListenAddress, advertise: str = "") -> None:
-        self._socket = folder / control.SOCKET
-        self._log = folder / "gateway.log"
-        self._listen = listen
+    def __init__(self, place: Place, setup: Setup, advertise: str) -> None:
+        self._place = place
+        self._setup = setup
         self._advertise = advertise
-        self._address = ""
-        self._process: ProcessId | None = None
+        self._serving: Serving | None = None
         self._routes: dict[str, Route] = {}
         self._draining: set[str] = set()
-        self._changed = anyio.Event()
+        self._complete = anyio.Event()
+        self._pushing = anyio.Lock()
+        self._transition = anyio.Event()
+        self._news = anyio.Event()
 
     @property
     def address(self) -> str:
         """HOST:PORT that it listens on."""
-        return self._address
+        return str(self._serving.address) if self._serving else ""
 
     @property
     def endpoint(self) -> str:
         """The base URL for OpenAI's clients, as other hosts reach it."""
-        host, _, port = self._address.rpartition(":")
-        return f"http://{self._advertise or host}:{port}/v1" if self._address else ""
+        if self._serving is None:
+            return ""
+        address = self._serving.address
+        return f"http://{replace(address, host=self._advertise or address.host)}/v1"
+
+    @property
+    def metrics(self) -> Collector:
+        """What the process counts, for the runner's registry."""
+        return Scrape(self._place.socket)
+
+    # The table.
 
     def update(self, model_id: str, model: Model | None) -> None:
-        """A model has changed, or is gone. Told to the process as soon as possible, in order."""
+        """A model has changed, or is gone. Told to the process at once."""
         if model is None:
             self._routes.pop(model_id, None)
-            self._draining.discard(model_id)
         else:
-            self._routes[model_id] = _route(model)
-            if model.state is State.LOADING:
-                self._draining.discard(model_id)
-        self._poke()
+            self._routes[model_id] = route_of(model)
+        self._transition.set()
+        self._news.set()
+
+    def progress(self, model_id: str, progress: LoadProgress) -> None:
+        """How far a load is. Told to the process after `PROGRESS_SECONDS` at the latest."""
+        if (route := self._routes.get(model_id)) is not None:
+            self._routes[model_id] = replace(route, fraction=progress.fraction, detail=progress.detail)
+            self._news.set()
+
+    def complete(self) -> None:
+        """All models that there are have been told of by `update`.
+
+        Until then a gateway that was taken over keeps the table it has, and a new one asks its clients to wait.
+        """
+        self._complete.set()
 
     async def drain(self, model_id: str, seconds: float) -> None:
         """Send no more requests to a model, and return when those in flight are done, or after so many seconds."""
         route = self._routes.get(model_id)
         if route is None:
             return
-        self._draining.add(model_id)
-        with suppress(aiohttp.ClientError, TimeoutError, OSError):
-            await self._push()
-            await self._ask("POST", "/drain", {"uid": route.uid, "seconds": seconds}, patience=seconds + REPLY_SECONDS)
+        self._draining.add(route.uid)
+        with suppress(*UNANSWERED):
+            if self._complete.is_set():
+                await self._push()
+            asked = {"uid": route.uid, "seconds": seconds}
+            await ask(self._place.socket, "POST", "/drain", asked, patience=seconds + REPLY_SECONDS)
 
-    async def use(self) -> Mapping[str, Mapping[str, float]]:
-        """Requests in flight and last use (Unix seconds) of each model that was used, by uid.
+    async def use(self) -> Mapping[str, Use]:
+        """How each model that was ever used is used, by uid.
 
         Raises:
-            OSError, aiohttp.ClientError, TimeoutError: the gateway does not answer.
+            OSError, aiohttp.ClientError, TimeoutError: the gateway does not answer; see `ask.UNANSWERED`.
         """
-        found: Mapping[str, Mapping[str, float]] = await self._ask("GET", "/use")
-        return found
+        said = await ask(self._place.socket, "GET", "/use")
+        return {uid: Use(in_flight=int(one["in_flight"]), last_use=one["last_use"]) for uid, one in said.items()}
+
+    async def _push(self) -> None:
+        async with self._pushing:  # so that no older table comes after a newer one
+            self._draining &= {route.uid for route in self._routes.values()}
+            routes = [replace(route, draining=route.uid in self._draining) for route in self._routes.values()]
+            await ask(self._place.socket, "PUT", "/table", {"routes": [route.to_json() for route in routes]})
+
+    async def _keep_table(self) -> None:
+        await self._complete.wait()
+        while True:
+            self._transition, self._news = anyio.Event(), anyio.Event()
+            try:
+                await self._push()
+            except UNANSWERED as error:
+                log.warning("the gateway did not take its table", error=repr(error))
+                with anyio.move_on_after(RETRY_SECONDS):
+                    await self._transition.wait()
+                continue
+            with anyio.move_on_after(PROGRESS_SECONDS):
+                await self._transition.wait()
+            await self._news.wait()
+
+    # The process.
 
     async def start(self) -> None:
         """Take over a gateway that serves what is wanted, or start one.
@@ -117,122 +159,78 @@ class Gateway:
         Raises:
             StartError: the address is taken, or it does not come up.
         """
-        found = await self._find()
-        if found is not None and (found.protocol, found.config) != (control.PROTOCOL, str(self._listen)):
-            log.info("replacing the gateway of an earlier runner", pid=found.process.pid)
-            await self._end(found.process)
-            found = None
-        if found is None:
-            found = await self._spawn()
+        found = await self._place.find()
+        if found is not None and found.setup == str(self._setup):
+            log.info("gateway taken over", pid=found.running.pid, address=str(found.address))
+            self._serving = found
+            return
+        if found is not None:
+            log.info("gateway replaced: it was started with another setup", pid=found.running.pid)
+            await self._place.retire(found, RETIRE_SECONDS)
         else:
-            log.info("gateway taken over", pid=found.process.pid, address=found.address)
-        self._process, self._address = found.process, found.address
-
-    async def keep(self) -> None:
-        """Keep the table current, and start the process again when it ends; runs until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_alive)
-            while True:
-                changed = self._changed
-                try:
-                    await self._push()
-                except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    log.warning("the gateway did not take the table", error=repr(error))
-                    with anyio.move_on_after(_RESTART_SECONDS):
-                        await changed.wait()
-                    continue
-                await changed.wait()
+            await self._place.clear()
+        self._serving = await self._place.start(self._setup, self._setup.listen)
+        log.info("gateway started", pid=self._serving.running.pid, address=self.address)
 
     async def stop(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            await self._end(self._process)
+        """End it, and wait for that."""
+        if self._serving is not None:
+            with anyio.CancelScope(shield=True):
+                await self._place.end(self._serving, CLOSE_SECONDS)
 
-    async def _keep_alive(self) -> None:
-        while self._process is not None:
-            await pidfd.exited(self._process)
-            log.error("the gateway has ended; it is started again", log=str(self._log))
-            await anyio.sleep(_RESTART_SECONDS)
-            with suppress(StartError):
-                host, _, port = self._address.rpartition(":")
-                found = await self._spawn(ListenAddress(host.strip("[]"), int(port)))
-                self._process, self._address = found.process, found.address
-                self._poke()
+    def leave(self) -> None:
+        """Let it serve on, for the next runner."""
+        if self._serving is not None:
+            self._serving.running.leave()
 
-    def _poke(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+    async def keep(self) -> None:
+        """Keep the table current, and start the process again when it has ended; until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_table)
+            while self._serving is not None:
+                how = await self._serving.running.ended()
+                self._serving.running.reap()
+                log.error("the gateway has ended; it is started again", how=str(how), log=str(self._place.log.path))
+                self._serving = await self._start_again(self._serving)
+                self._transition.set()
+                self._news.set()
 
-    async def _push(self) -> None:
-        await self._ask("PUT", "/table", {"routes": [route.to_json() for route in self._table()]})
-
-    def _table(self) -> Iterable[Route]:
-        return (replace(route, draining=route.id in self._draining) for route in self._routes.values())
-
-    async def _ask(self, method: str, path: str, document: object = None, *, patience: float = REPLY_SECONDS) -> Any:
-        with control.reachable(self._socket) as socket:
-            connector = aiohttp.UnixConnector(socket)
-            timeout = aiohttp.ClientTimeout(total=patience)
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, f"http://gateway{path}", json=document, raise_for_status=True) as answer,
-            ):
-                return await answer.json()
-
-    async def _find(self) -> _Found | None:
-        try:
-            said = await self._ask("GET", "/hello", patience=REPLY_SECONDS)
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return None
-        found = proc.stat(int(said["pid"]))
-        if found is None:
-            return None
-        return _Found(found.id, said["address"], said["config"], int(said["protocol"]))
-
-    async def _spawn(self, listen: ListenAddress | None = None) -> _Found:
-        listen = listen or self._listen
-        command = [sys.executable, "-m", "slipway_runner.gateway", "--host", listen.host, "--port", str(listen.port)]
-        command += ["--socket", str(self._socket), "--config", str(self._listen)]
-        self._socket.unlink(missing_ok=True)
-
-        def spawn() -> subprocess.Popen[bytes]:
-            with self._log.open("ab") as output:
-                return subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-                )
-
-        process = await anyio.to_thread.run_sync(spawn)
-        with anyio.move_on_after(START_SECONDS):
-            while process.poll() is None:
-                if (found := await self._find()) is not None:
-                    return found
-                await anyio.sleep(0.05)
-        process.kill()
-        tail = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-        raise StartError(f"the gateway cannot serve on {listen}: {tail[0]}. Choose another --gateway-listen")
-
-    async def _end(self, process: ProcessId) -> None:
-        with suppress(aiohttp.ClientError, TimeoutError, OSError):
-            await self._ask("POST", "/stop")
-        with anyio.move_on_after(START_SECONDS):
-            await pidfd.exited(process)
-            return
-        pidfd.send(process, signal.SIGKILL)
+    async def _start_again(self, gone: Serving) -> Serving:
+        """On the same port, also where any was good at first."""
+        while True:
+            try:
+                return await self._place.start(self._setup, gone.address)
+            except StartError as error:
+                log.error(str(error))
+                await anyio.sleep(RETRY_SECONDS)
 
 
 @asynccontextmanager
 async def open_gateway(
-    folder: Path, listen: ListenAddress, *, advertise: str = "", keep: bool = False
+    folder: Path, setup: Setup, *, advertise: str = "", keep: bool = False
 ) -> AsyncIterator[Gateway]:
     """The gateway, serving; stopped at the end unless it is to be kept for the next runner.
 
+    Args:
+        folder: the runner's state directory.
+        setup: what it is started with.
+        advertise: the host name that others reach it under; empty for the address it listens on.
+        keep: let it serve on at the end.
+
     Raises:
-        StartError: it cannot serve.
+        StartError: it cannot serve, or the file of its keys is no use.
     """
-    gateway = Gateway(folder, listen, advertise)
+    if setup.api_key_file is not None:
+        try:
+            await anyio.to_thread.run_sync(read_keys, setup.api_key_file)
+        except (OSError, ValueError) as error:
+            raise StartError(f"--gateway-api-key-file: {error}") from None
+    gateway = Gateway(Place(folder), setup, advertise)
     await gateway.start()
     async with AsyncExitStack() as stack:
-        if not keep:
+        if keep:
+            stack.callback(gateway.leave)
+        else:
             stack.push_async_callback(gateway.stop)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(gateway.keep)
@@ -242,7 +240,8 @@ async def open_gateway(
             tasks.cancel_scope.cancel()
 
 
-def _route(model: Model) -> Route:
+def route_of(model: Model) -> Route:
+    """What the gateway needs to know of a model."""
     source = model.spec.source
     return Route(
         id=model.id,
@@ -258,6 +257,6 @@ def _route(model: Model) -> Route:
         api_key=model.api_key,
         paths=dict(model.paths),
         fraction=model.progress.fraction if model.progress else 0.0,
-        detail=model.progress.detail if model.progress else "",
+        detail=model.message,
         create_time=model.create_time,
     )

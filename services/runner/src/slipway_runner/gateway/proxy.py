@@ -1,180 +1,273 @@
-"""Passing requests on: checked, rewritten, streamed chunk by chunk, cancelled when the client goes."""
+"""The HTTP that clients see: requests are checked, named, passed on, streamed back, and cancelled with their client."""
 
-import json
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import anyio
+import anyio.to_thread
+import structlog
 from aiohttp import web
 from slipway_service.fault import Reason
 
-from slipway_runner.gateway.routes import ENDPOINT_TASKS, Refusal, Route, Table
+from slipway_runner.gateway.body import Body, Malformed, parse
+from slipway_runner.gateway.keys import ApiKeys
+from slipway_runner.gateway.meters import BROKEN_OFF, CLIENT_GONE, Meters
+from slipway_runner.gateway.refusal import Refusal
+from slipway_runner.gateway.routes import ENDPOINT_TASKS, RETRY_AFTER, Route, Table
+from slipway_runner.gateway.traffic import Traffic
+from slipway_runner.gateway.upstream import ask
 
 MOST_BODY_BYTES = 32 * 1024 * 1024
 """Largest request: a long context with a few images in it."""
 
-CONNECT_SECONDS = 5.0
-"""To a backend on this host's loopback, which accepts in microseconds unless it hangs."""
+_INLINE_BYTES = 256 * 1024
+"""Of a body that is searched for its model on the event loop, in a millisecond or so; larger ones are on a thread."""
 
-_PASSED_ON = ("Content-Type", "Cache-Control", "Retry-After")
-"""Headers of a backend's answer that clients get; its own server name, date and lengths are none of their business."""
+_IDLE_SECONDS = 75.0
+"""That a connection may be kept without a request on it; as nginx has it."""
+
+HOLD_SECONDS = 0.25
+"""That a request waits for a model that is not there yet: watchers are told LOADED some milliseconds before the gateway
+is, and one of them may be fast; or the gateway has only just been started."""
+
+_HEALTH = "/health"
+
+_PASSED_ON = ("Content-Type", "Content-Encoding", "Cache-Control", "Retry-After", "X-Accel-Buffering")
+"""Headers of a backend's answer that clients get; its own server name, date and cookies are none of their business."""
+
+log = structlog.stdlib.get_logger("slipway.gateway")
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Traffic:
-    """Requests in flight and the last use of each model, by uid; times are Unix seconds."""
+@dataclass(slots=True)
+class _Call:
+    """A request under way. `model` is the id it goes to, `code` how it ended; it has not, so its client went."""
 
-    def __init__(self) -> None:
-        self._in_flight: Counter[str] = Counter()
-        self._last_use: dict[str, float] = {}
-        self._ended = anyio.Event()
+    request: web.Request
+    model: str = ""
+    code: int = CLIENT_GONE
+    began: float = field(default_factory=time.perf_counter)
 
-    @contextmanager
-    def counted(self, uid: str) -> Iterator[None]:
-        """One request, from its arrival to its end."""
-        self._in_flight[uid] += 1
-        self._last_use[uid] = time.time()
-        try:
-            yield
-        finally:
-            self._in_flight[uid] -= 1
-            self._last_use[uid] = time.time()
-            if not self._in_flight[uid]:
-                del self._in_flight[uid]
-                ended, self._ended = self._ended, anyio.Event()
-                ended.set()
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
 
-    def in_flight(self, uid: str) -> int:
-        """How many requests the model is answering."""
-        return self._in_flight[uid]
-
-    async def idle(self, uid: str, seconds: float) -> bool:
-        """Wait until the model answers no request, for so long at most; whether that came true."""
-        with anyio.move_on_after(seconds):
-            while self._in_flight[uid]:
-                await self._ended.wait()
-        return not self._in_flight[uid]
-
-    def use(self) -> dict[str, dict[str, float]]:
-        """For each model that was ever used: requests in flight, and when it was last used."""
-        return {
-            uid: {"in_flight": self._in_flight[uid], "last_use": last} for uid, last in list(self._last_use.items())
-        }
-
-    def forget_all_but(self, uids: set[str]) -> None:
-        """Drop what is known of models that are gone."""
-        self._last_use = {uid: last for uid, last in self._last_use.items() if uid in uids or self._in_flight[uid]}
+    def refuse(self, refusal: Refusal) -> web.Response:
+        self.code = refusal.status
+        return refuse(refusal)
 
 
 class Proxy:
-    """The HTTP application's handlers. `table` is replaced by the control socket."""
+    """The public side.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self.table = Table()
+    Args:
+        client: see `upstream.session`.
+        keys: who may come in.
+        meters: what is counted.
+
+    Attributes:
+        traffic: what is in flight.
+    """
+
+    def __init__(self, client: aiohttp.ClientSession, keys: ApiKeys, meters: Meters) -> None:
         self.traffic = Traffic()
-        self._session = session
+        self._table: Table | None = None
+        self._news = anyio.Event()
+        self._client = client
+        self._keys = keys
+        self._meters = meters
 
-    def application(self) -> web.Application:
-        """The public application."""
-        application = web.Application(client_max_size=MOST_BODY_BYTES)
+    def replace_table(self, table: Table) -> None:
+        """What the runner tells; before it has, clients are asked to wait."""
+        self._table = table
+        self.traffic.forget_all_but({route.uid for route in table.routes})
+        news, self._news = self._news, anyio.Event()
+        news.set()
+
+    def server(self, shutdown_seconds: float) -> web.AppRunner:
+        """What serves it; requests end with their client's connection."""
+        application = web.Application(middlewares=[self._guard])
         for path in ENDPOINT_TASKS:
             application.router.add_post(path, self.infer)
         application.router.add_get("/v1/models", self.models)
-        application.router.add_get("/health", self.health)
-        return application
+        application.router.add_get("/v1/models/{model:.+}", self.model)
+        application.router.add_get(_HEALTH, self.health)
+        application.on_response_prepare.append(_sign)
+        return web.AppRunner(
+            application,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=_IDLE_SECONDS,
+            shutdown_timeout=shutdown_seconds,
+        )
 
     async def health(self, _request: web.Request) -> web.StreamResponse:
         """Whether the gateway itself is there; models have their own."""
-        return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok"}) if self._table is not None else refuse(_STARTING)
 
     async def models(self, _request: web.Request) -> web.StreamResponse:
         """The models there are, in OpenAI's form, with what they are doing."""
-        return web.json_response({"object": "list", "data": [_listed(route) for route in self.table.routes]})
+        if self._table is None:
+            return refuse(_STARTING)
+        return web.json_response({"object": "list", "data": [_listed(route) for route in self._table.routes]})
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        """One of them, by any of its names."""
+        if self._table is None:
+            return refuse(_STARTING)
+        found = self._table.find(request.match_info["model"])
+        return refuse(found) if isinstance(found, Refusal) else web.json_response(_listed(found))
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
-        """An inference request: chosen, rewritten, passed on."""
+        """An inference request."""
+        call = _Call(request)
         try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            text = f"The request is larger than {MOST_BODY_BYTES:,} bytes."
-            return refuse(Refusal(status=413, reason=Reason.INVALID_FIELDS, text=text))
+            return await self._infer(call)
+        finally:
+            self._meters.count(call.model, request.path, call.code)
+
+    async def _infer(self, call: _Call) -> web.StreamResponse:
+        body = await _read(call.request)
+        if isinstance(body, Refusal):
+            return call.refuse(body)
+        path = call.request.path
+        route = await self._choose(path, body.model)
+        if isinstance(route, Refusal):
+            return call.refuse(route)
+        with self._counted(call, route):
+            accept = call.request.headers.get("Accept", "*/*")
+            answer = await ask(self._client, route, path, body.naming(route.served_name), accept)
+            del body  # prompts are large, and answers last for minutes
+            if isinstance(answer, Refusal):
+                return call.refuse(answer)
+            async with answer:
+                return await self._pass_on(call, answer)
+
+    async def _choose(self, path: str, model: str | None) -> Route | Refusal:
+        """The model that serves now or in a moment. No request is between two models when this returns."""
+        with anyio.move_on_after(HOLD_SECONDS):
+            while True:
+                chosen = self._table.choose(path, model) if self._table is not None else _STARTING
+                if isinstance(chosen, Route) or not chosen.passing:
+                    return chosen
+                await self._news.wait()
+        return chosen
+
+    @contextmanager
+    def _counted(self, call: _Call, route: Route) -> Iterator[None]:
+        call.model = route.id
+        self._meters.began(route.id)
         try:
-            document = json.loads(body)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict) or not isinstance(document.get("model") or "", str):
-            text = "Send a JSON object, with the model's id or alias as text in `model`, or without `model`."
-            return refuse(Refusal(status=400, reason=Reason.INVALID_FIELDS, text=text))
-        chosen = self.table.choose(request.path, document.get("model"))
-        if isinstance(chosen, Refusal):
-            return refuse(chosen)
-        if document.get("model") != chosen.served_name:
-            body = json.dumps(document | {"model": chosen.served_name}, ensure_ascii=False).encode()
-        with self.traffic.counted(chosen.uid):
-            return await self._pass_on(request, chosen, body)
+            with self.traffic.counted(route.uid):
+                yield
+        finally:
+            self._meters.ended(route.id, call.seconds)
 
-    async def _pass_on(self, request: web.Request, route: Route, body: bytes) -> web.StreamResponse:
-        headers = {"Content-Type": "application/json", "Accept": request.headers.get("Accept", "*/*")}
-        if route.api_key:
-            headers["Authorization"] = f"Bearer {route.api_key}"
-        path = route.paths.get(request.path, request.path)
-        url = f"http://{route.host}:{route.port}{path}"
-        try:
-            async with self._session.post(url, data=body, headers=headers) as answer:
-                return await _stream(request, answer)
-        except aiohttp.ClientConnectorError:
-            text = f"{route.id} does not accept connections; it is being looked after."
-            return refuse(Refusal(status=502, reason=Reason.BACKEND_UNRESPONSIVE, text=text, retry_after=2))
-        except aiohttp.ClientError as error:
-            text = f"{route.id} broke off before it had answered ({type(error).__name__})."
-            return refuse(Refusal(status=502, reason=Reason.BACKEND_EXITED, text=text, retry_after=2))
+    async def _pass_on(self, call: _Call, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        """Pass an answer on as it comes. Each write waits until the client has taken enough of those before.
 
-
-def session() -> aiohttp.ClientSession:
-    """The client that talks to backends: no limit on how long an answer takes, or on how many there are at once."""
-    return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-        connector=aiohttp.TCPConnector(limit=0),
-        auto_decompress=False,
-        read_bufsize=1 << 18,
-    )
-
-
-async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Pass an answer on as it comes. Each write waits until the client has taken enough of the ones before.
-
-    A backend that breaks off in the middle must not look like one that has finished: the client's connection is cut.
-    """
-    headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
-    response = web.StreamResponse(status=answer.status, headers=headers)
-    if answer.content_length is not None:
-        response.content_length = answer.content_length
-    await response.prepare(request)
-    try:
-        async for chunk in answer.content.iter_any():
+        A backend that breaks off in the middle must not look like one that has finished: the client's connection is
+        cut.
+        """
+        headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        if answer.content_length is not None:
+            response.content_length = answer.content_length
+        await response.prepare(call.request)
+        first = True
+        while True:
+            try:
+                chunk = await answer.content.readany()
+            except aiohttp.ClientError:
+                call.code = BROKEN_OFF
+                _cut(call.request)
+                return response
+            if first:
+                self._meters.first_byte(call.model, call.seconds)
+                first = False
+            if not chunk:
+                break
             await response.write(chunk)
-    except aiohttp.ClientError:
-        if request.transport is not None:
-            request.transport.abort()
+        await response.write_eof()
+        call.code = answer.status
         return response
-    await response.write_eof()
-    return response
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Nobody without a key; and every error in OpenAI's form."""
+        try:
+            if request.path != _HEALTH and not self._keys.admit(request.headers.get("Authorization", "")):
+                return refuse(_WRONG_KEY)
+            return await handler(request)
+        except web.HTTPException as error:
+            return refuse(_unserved(request, error.status))
+        except ConnectionError:
+            return web.Response(status=CLIENT_GONE)  # which nobody will see
+        except Exception:
+            log.exception("a defect of the gateway", path=request.path)
+            return refuse(Refusal(status=500, code=Reason.INTERNAL, text="internal error; the gateway's log has it"))
+
+
+_STARTING = Refusal(
+    status=503,
+    code=Reason.MODEL_NOT_LOADED,
+    text="The gateway does not know its models yet.",
+    retry_after=RETRY_AFTER,
+    passing=True,
+)
+_WRONG_KEY = Refusal(
+    status=401, code="invalid_api_key", text="Send one of this gateway's keys as `Authorization: Bearer KEY`."
+)
+_TOO_LARGE = Refusal(
+    status=413, code=Reason.INVALID_FIELDS, text=f"The request is larger than {MOST_BODY_BYTES:,} bytes."
+)
+_ENCODED = Refusal(status=415, code=Reason.INVALID_FIELDS, text="Send the request without Content-Encoding.")
+
+
+async def _read(request: web.Request) -> Body | Refusal:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        return _ENCODED
+    if (request.content_length or 0) > MOST_BODY_BYTES:
+        return _TOO_LARGE
+    size, chunks = 0, []
+    try:
+        while chunk := await request.content.readany():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MOST_BODY_BYTES:
+                return _TOO_LARGE
+        raw = b"".join(chunks)
+        return parse(raw) if size <= _INLINE_BYTES else await anyio.to_thread.run_sync(parse, raw)
+    except web.RequestPayloadError:
+        return Refusal(status=400, code=Reason.INVALID_FIELDS, text="The request's body is no HTTP.")
+    except Malformed as error:
+        return Refusal(status=400, code=Reason.INVALID_FIELDS, text=str(error))
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def refuse(refusal: Refusal) -> web.Response:
-    """An error as OpenAI's clients expect it."""
-    error: dict[str, Any] = {
-        "message": f"{refusal.reason}: {refusal.text}",
-        "type": "invalid_request_error" if refusal.status < 500 else "server_error",
-        "code": refusal.reason,
-        "param": None,
-        **refusal.facts,
-    }
-    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after is not None else {}
-    return web.json_response({"error": error}, status=refusal.status, headers=headers)
+    """The answer that a refusal is."""
+    return web.json_response(refusal.document(), status=refusal.status, headers=refusal.headers())
+
+
+def _unserved(request: web.Request, status: int) -> Refusal:
+    served = ", ".join((*(f"POST {path}" for path in ENDPOINT_TASKS), "GET /v1/models"))
+    text = f"{request.method} {request.path[:100]} is not served here; what is: {served}."
+    return Refusal(status=status, code=Reason.NOT_IMPLEMENTED, text=text)
+
+
+async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "slipway"
 
 
 def _listed(route: Route) -> dict[str, Any]:

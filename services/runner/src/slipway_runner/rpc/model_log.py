@@ -23,14 +23,21 @@ class ModelLog:
         log: where entries go.
         endpoint: the gateway's base URL as callers reach it; asked for each entry: it is known late.
         observe: told of every transition, for health and metrics; None of a model that is gone.
+        observe_progress: told of all progress of loads.
     """
 
     def __init__(
-        self, log: EventLog, *, endpoint: Callable[[], str], observe: Callable[[str, Model | None], None]
+        self,
+        log: EventLog,
+        *,
+        endpoint: Callable[[], str],
+        observe: Callable[[str, Model | None], None],
+        observe_progress: Callable[[str, LoadProgress], None],
     ) -> None:
         self._log = log
         self._endpoint = endpoint
         self._observe = observe
+        self._observe_progress = observe_progress
 
     def publish(self, model: Model) -> None:
         """A transition."""
@@ -44,6 +51,7 @@ class ModelLog:
         name = to_proto.MODEL_PREFIX + model_id
         update = model_pb2.ModelProgressUpdate(name=name, uid=uid, load_progress=to_proto.progress(progress))
         self._log.progress(name, wire.event_field(model_pb2.ModelEvent(progress=update)))
+        self._observe_progress(model_id, progress)
 
     def removed(self, model_id: str, uid: str) -> None:
         """A model is no more."""

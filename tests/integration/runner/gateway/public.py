@@ -1,0 +1,51 @@
+"""A gateway's public side in the test's own process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from slipway_runner.gateway import upstream
+from slipway_runner.gateway.keys import ApiKeys
+from slipway_runner.gateway.launch import STALL_SECONDS, listen_on
+from slipway_runner.gateway.meters import Meters
+from slipway_runner.gateway.proxy import Proxy
+from slipway_runner.gateway.routes import Route, Table
+from slipway_service.values import ListenAddress
+
+
+@dataclass(frozen=True)
+class Public:
+    """Where it is, and what it is made of."""
+
+    url: str
+    port: int
+    proxy: Proxy
+    meters: Meters
+
+    def count(self, code: int, model: str = "m", path: str = "/v1/chat/completions") -> float | None:
+        """Requests that ended so."""
+        labels = {"model": model, "path": path, "code": str(code)}
+        return self.meters.registry.get_sample_value("slipway_gateway_requests_total", labels)
+
+
+@asynccontextmanager
+async def public(
+    *routes: Route, keys: Path | None = None, stall_seconds: int = STALL_SECONDS, told: bool = True
+) -> AsyncIterator[Public]:
+    """Serve these routes; with `told=False` as one whose runner has not told it any."""
+    meters = Meters()
+    async with upstream.session() as client:
+        proxy = Proxy(client, ApiKeys(keys), meters)
+        if told:
+            proxy.replace_table(Table(routes))
+        server = proxy.server(0.1)
+        await server.setup()
+        listener = listen_on(ListenAddress("127.0.0.1", 0), stall_seconds=stall_seconds)
+        port = listener.getsockname()[1]
+        await web.SockSite(server, listener).start()
+        try:
+            yield Public(f"http://127.0.0.1:{port}", port, proxy, meters)
+        finally:
+            await server.cleanup()
