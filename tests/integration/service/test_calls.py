@@ -1,5 +1,6 @@
 """What surrounds every call: errors that leak nothing, request ids, metrics, and no noise in the log."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Sequence
@@ -199,6 +200,7 @@ async def test_two_hundred_readers_that_leave_while_they_are_written_to_make_no_
             with anyio.fail_after(PATIENCE):
                 assert await call.read()
         await leave(toy, calls, "ReadModelLogs")
+        assert set(toy.toy.left_by) == {asyncio.CancelledError}, "a handler need not know of anything else"
     assert not noise(caplog, log_events)
 
 

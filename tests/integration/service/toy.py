@@ -54,6 +54,7 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
         self.release = anyio.Event()
         self.waiting = anyio.Event()
         self.stalled = anyio.Event()
+        self.left_by: list[type[BaseException]] = []
 
     async def LoadModel(
         self, request: model_service_pb2.LoadModelRequest, _context: Context
@@ -95,8 +96,12 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
         """Endless text, as many bytes a message as the offset says; from a task group, as real streams write."""
 
         async def write() -> None:
-            while True:
-                await context.write(model_service_pb2.ReadModelLogsResponse(text="x" * request.offset))
+            try:
+                while True:
+                    await context.write(model_service_pb2.ReadModelLogsResponse(text="x" * request.offset))
+            except BaseException as error:
+                self.left_by.append(type(error))
+                raise
 
         try:
             async with anyio.create_task_group() as tasks:

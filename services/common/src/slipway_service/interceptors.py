@@ -82,13 +82,11 @@ class Calls(grpc.aio.ServerInterceptor):
         except asyncio.CancelledError:
             code = _cancelled_code(context)
             raise
-        except grpc.aio.InternalError:
-            code = grpc.StatusCode.CANCELLED  # the client left while something was written to it
-            raise
         except Exception as raised:
             leaf = unwrapped(raised)
-            if isinstance(leaf, grpc.aio.AbortError):
-                code = context.code() or code
+            if isinstance(leaf, grpc.aio.AbortError | grpc.aio.InternalError):
+                # aborted by the handler, or the client left while it was written to: grpc.aio knows both by their type
+                code = context.code() or grpc.StatusCode.CANCELLED
                 raise leaf from None
             fault = _as_fault(leaf, raised)
             code = CODES[fault.reason]
