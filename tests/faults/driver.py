@@ -59,7 +59,7 @@ async def _follow(bench: Bench) -> None:
                 print(json.dumps([entry.uid, entry.download.state, entry.revision]), flush=True)
         if all(item.state.terminal for item in await bench.scheduler.page(limit=99)):
             return
-        await bench.told.news()
+        await bench.told.news(patience=None)  # it may be stopped for a minute
 
 
 def parse_request(value: dict[str, object]) -> CreateRequest:

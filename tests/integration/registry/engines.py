@@ -67,16 +67,16 @@ class Recorder:
         """The download after each of its transitions."""
         return [entry.download for entry in self.entries if entry.download and entry.uid == download_id]
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool], patience: float | None = PATIENCE) -> None:
         """Wait until something told makes the condition true."""
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(patience):
             while not condition():
                 await self._told.wait()
 
-    async def news(self) -> None:
+    async def news(self, patience: float | None = PATIENCE) -> None:
         """Wait until anything more is told."""
         seen = len(self.entries) + sum(map(len, self.progress_of.values()))
-        await self.until(lambda: len(self.entries) + sum(map(len, self.progress_of.values())) > seen)
+        await self.until(lambda: len(self.entries) + sum(map(len, self.progress_of.values())) > seen, patience)
 
     async def state(self, download_id: str, *wanted: State) -> Download:
         """Wait until the download is, or has been since, in one of these states; the download at that moment."""
