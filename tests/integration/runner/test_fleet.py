@@ -397,3 +397,10 @@ async def test_a_chatty_backends_log_gives_its_head_back(tmp_path: Path) -> None
         await on.seen.until_true(lambda: log.read(0).offset > 0)
         assert log.size() > 400_000
         assert b"00039" in log.read(log.size() - 12_000).data
+
+
+async def test_an_empty_cgroup_is_not_left_behind(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on:
+        await on.load()
+        root = on.fleet.supervisor("m").means.cgroup_root
+    assert root is None or not root.exists()

@@ -94,6 +94,7 @@ async def runner(
                 snapshots=RegistrySnapshots(registry, roots.hub),
                 paths=LocalPaths(settings.model_roots),
                 drain=gateway.drain,
+                use_of=gateway.use,
                 trust_remote_code=settings.trust_remote_code,
             )
         )

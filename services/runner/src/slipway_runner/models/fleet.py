@@ -262,6 +262,8 @@ async def open_fleet(
             await fleet.leave()
             scribe.close()
             means.ports.close()
+            if means.cgroup_root is not None:
+                cgroup.remove(means.cgroup_root)  # stays while a backend that was left running is in it
             tasks.cancel_scope.cancel()
 
 
