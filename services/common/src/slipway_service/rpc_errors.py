@@ -19,6 +19,14 @@ DOMAIN = "slipway"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 """The trailing metadata in which gRPC libraries look for the serialised `google.rpc.Status`."""
 
+# An error travels in trailers, whose 8 KiB limit would turn a longer one into RESOURCE_EXHAUSTED. The message goes
+# twice (percent-encoded, and within the details), the details in base64.
+_MESSAGE_BYTES = 1000
+_NAME_BYTES = 100
+_FACT_BYTES = 200
+_MOST_FACTS = 8
+_MOST_DETAILS = 16
+
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 _ABSENT = grpc.StatusCode.NOT_FOUND
 _DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -99,7 +107,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
 
 def to_status(fault: Fault, *, request_id: str = "") -> status_pb2.Status:
     """A fault as `google.rpc.Status`; the request id, if given, goes into `RequestInfo`."""
-    status = status_pb2.Status(code=CODES[fault.reason].value[0], message=str(fault))
+    status = status_pb2.Status(code=CODES[fault.reason].value[0], message=_clipped(str(fault), _MESSAGE_BYTES))
     for detail in _details(fault, request_id):
         status.details.add().Pack(detail)
     return status
@@ -129,7 +137,8 @@ def from_status(status: status_pb2.Status) -> Fault:
 
 
 def _details(fault: Fault, request_id: str) -> Iterable[Message]:
-    yield details.ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata=fault.facts)
+    facts = {key: _clipped(value, _FACT_BYTES) for key, value in list(fault.facts.items())[:_MOST_FACTS]}
+    yield details.ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata=facts)
     if request_id:
         yield details.RequestInfo(request_id=request_id)
     if fault.retry_after is not None:
@@ -137,25 +146,35 @@ def _details(fault: Fault, request_id: str) -> Iterable[Message]:
     if fault.fields:
         yield details.BadRequest(
             field_violations=[
-                details.BadRequest.FieldViolation(field=found.field, description=found.description)
-                for found in fault.fields
+                details.BadRequest.FieldViolation(
+                    field=_clipped(found.field, _NAME_BYTES), description=_clipped(found.description, _NAME_BYTES)
+                )
+                for found in fault.fields[:_MOST_DETAILS]
             ]
         )
     if fault.preconditions:
         yield details.PreconditionFailure(
             violations=[
                 details.PreconditionFailure.Violation(
-                    type=found.type, subject=found.subject, description=found.description
+                    type=found.type,
+                    subject=_clipped(found.subject, _NAME_BYTES),
+                    description=_clipped(found.description, _NAME_BYTES),
                 )
-                for found in fault.preconditions
+                for found in fault.preconditions[:_MOST_DETAILS]
             ]
         )
     if fault.resource:
         kind = fault.reason.removesuffix("_NOT_FOUND").removesuffix("_MISSING").lower()
-        yield details.ResourceInfo(resource_type=kind, resource_name=fault.resource, description=fault.text)
+        yield details.ResourceInfo(resource_type=kind, resource_name=_clipped(fault.resource, _FACT_BYTES))
     if fault.link is not None:
         link = details.Help.Link(description=fault.link.description, url=fault.link.url)
         yield details.Help(links=[link])
+
+
+def _clipped(text: str, most: int) -> str:
+    """At most so many bytes of UTF-8, with an ellipsis for the rest."""
+    encoded = text.encode()
+    return text if len(encoded) <= most else encoded[: most - 3].decode(errors="ignore") + "…"
 
 
 def _unpack(status: status_pb2.Status, into: Message) -> bool:

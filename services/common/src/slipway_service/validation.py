@@ -18,6 +18,9 @@ from slipway_service.fault import Fault, FieldViolation, Reason
 T = TypeVar("T")
 V = TypeVar("V")
 
+MOST_SHOWN = 16
+"""Violations that an answer names. Its trailers must stay below the 8 KiB at which gRPC begins to drop answers."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -67,9 +70,11 @@ class Fields:
         return nested
 
     def fault(self) -> Fault:
-        """All violations as one fault."""
-        text = "; ".join(f"{found.field}: {found.description}" for found in self._violations)
-        return Fault(Reason.INVALID_FIELDS, text, fields=tuple(self._violations))
+        """The violations as one fault; beyond MOST_SHOWN they are only counted."""
+        shown = tuple(self._violations[:MOST_SHOWN])
+        text = "; ".join(f"{found.field}: {found.description}" for found in shown)
+        more = len(self._violations) - len(shown)
+        return Fault(Reason.INVALID_FIELDS, f"{text}; and {more} more" if more else text, fields=shown)
 
 
 def required(value: str) -> str:

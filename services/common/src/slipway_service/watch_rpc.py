@@ -88,8 +88,8 @@ def parse_watch(request: Any, *, collection: str, label: str | None = None) -> W
     interval = request.min_progress_interval if "min_progress_interval" in fields else Duration()
     until_done = "until_done" in fields and request.until_done
     with Fields() as found:
-        names = found.parse_all("names", ResourceName.of(collection), request.names)
-        found.check("names", len(names) <= MOST_NAMES, f"must be at most {MOST_NAMES}")
+        found.check("names", len(request.names) <= MOST_NAMES, f"must be at most {MOST_NAMES}")
+        names = found.parse_all("names", ResourceName.of(collection), request.names[:MOST_NAMES])
         found.check("names", bool(names) or not until_done, "must be given with until_done")
         found.check("min_progress_interval", interval.ToNanoseconds() >= 0, "must not be negative")
     return Watch(
