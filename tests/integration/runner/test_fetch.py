@@ -108,6 +108,17 @@ async def test_a_silent_download_stalls_but_a_paused_one_waits(tmp_path: Path, r
         assert stalled.error.reason is Reason.LOAD_STALLED
 
 
+async def test_what_it_waited_for_is_no_longer_said_when_it_goes_on(tmp_path: Path, registry: FakeSnapshots) -> None:
+    async with bench(tmp_path, snapshots=registry) as on:
+        await on.fleet.load(SPEC, "m")
+        await registry.asked.wait()
+        assert registry.report is not None
+        registry.report(Fetching(done_bytes=0, total_bytes=1000, detail="download waits for slot"))
+        await on.seen.until(lambda: on.fleet.get("m").message == "download waits for slot")
+        registry.report(Fetching(done_bytes=1, total_bytes=1000))
+        await on.seen.until(lambda: on.fleet.get("m").message == "downloading", seconds=5)
+
+
 async def test_a_failed_download_fails_the_load_with_its_reason(tmp_path: Path, registry: FakeSnapshots) -> None:
     async with bench(tmp_path, snapshots=registry) as on:
         registry.fault = Fault(Reason.DOWNLOAD_FAILED, "the Hub says no")

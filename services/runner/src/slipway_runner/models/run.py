@@ -111,8 +111,7 @@ class Run:
 
     def _fetching(self, now: Fetching) -> None:
         self._hear(Bytes(now.done_bytes, now.total_bytes, Source.REPORTED))
-        if now.detail:
-            self._hear(Detail(now.detail))
+        self._hear(Detail(now.detail))  # an empty one ends what was said before
         if self._stall is not None:
             clock = anyio.current_time()
             self._set_stall(self._stall.suspend(clock) if now.paused else self._stall.resume(clock))
