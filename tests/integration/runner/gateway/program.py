@@ -75,21 +75,22 @@ class Runner:
 
 
 @asynccontextmanager
-async def runner(root: Path, *, backend: FakeBackend | None = None, keep: bool = False) -> AsyncIterator[Runner]:
+async def runner(
+    root: Path, *, backend: FakeBackend | None = None, keep: bool = False, **more: Any
+) -> AsyncIterator[Runner]:
     """One whose state lies in `root/state`; with `keep` its models and its gateway are left to the next one."""
     state, models = root / "state", root / "models"
     for folder in (state, models):
         folder.mkdir(exist_ok=True)
+    given = {"backends": backends_of(backend or ServingBackend()), "devices": cpu, "paths": LocalPaths((models,))}
     async with open_gateway(state, Setup(listen=ListenAddress("127.0.0.1", 0)), keep=keep) as gateway:
         seen = Sink(gateway=gateway)
         async with open_fleet(
             state_dir=state,
-            backends=backends_of(backend or ServingBackend()),
             sink=seen,
-            devices=cpu,
             numbers=replace(NUMBERS, drain=20.0),
-            paths=LocalPaths((models,)),
             drain=gateway.drain,
+            **{**given, **more},
         ) as fleet:
             gateway.complete()
             try:

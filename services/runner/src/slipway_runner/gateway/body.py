@@ -9,10 +9,24 @@ import json
 import re
 from dataclasses import dataclass
 
-_STRUCTURE = re.compile(rb'["\[\]{}]')
-_BLANKS = re.compile(rb"[ \t\r\n]*")
-_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+# Written without alternatives and without going back, so that they are linear, and stay in C for long.
+_BLANK = rb"[ \t\r\n]*+"
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_PLAIN = rb'[^"\[\]{}]*+'
+_FLAT = _PLAIN + rb"(?:" + _STRING + _PLAIN + rb")*+"
+
+_BLANKS = re.compile(_BLANK)
+_TEXT = re.compile(_STRING, re.DOTALL)
 _NULL = re.compile(rb"null(?=[ \t\r\n,}])")
+
+_MEMBER = re.compile(
+    _PLAIN + rb"(?:(" + _STRING + rb")(" + _BLANK + rb":" + _BLANK + rb")?|(?P<opening>[\[{])|(?P<closing>[\]}]))",
+    re.DOTALL,
+)
+"""The next of these in the outermost object: a text (with a colon: a key), or a bracket."""
+
+_NESTED = re.compile(_FLAT + rb"(?:[\[{]" + _FLAT + rb"[\]}]" + _FLAT + rb")*+(?:(?P<opening>[\[{])|[\]}])", re.DOTALL)
+"""Inside of a value, all up to the next bracket, but for pairs of them that have none between them."""
 
 _LONGEST_KEY = len('"model"') + 5 * len("u006d")
 """Bytes of `"model"` with every letter escaped."""
@@ -62,22 +76,19 @@ def parse(raw: bytes) -> Body:
     if not raw.startswith(b"{", opening):
         raise Malformed
     values: list[int] = []
-    depth, place = 1, opening + 1
-    while depth:
-        token = _STRUCTURE.search(raw, place)
-        if token is None:
+    place = opening + 1
+    while True:
+        member = _MEMBER.match(raw, place)
+        if member is None:
             raise Malformed
-        place = token.end()
-        match token.group():
-            case b'"':
-                place = _string_end(raw, place)
-                if depth == 1 and (colon := _COLON.match(raw, place)) and _is_model(raw[token.start() : place]):
-                    values.append(colon.end())
-                    place = colon.end()
-            case b"{" | b"[":
-                depth += 1
-            case _:
-                depth -= 1
+        place = member.end()
+        key, colon = member.group(1, 2)
+        if colon is not None and _is_model(key):
+            values.append(place)
+        elif member["opening"] is not None:
+            place = _past_value(raw, place)
+        elif member["closing"] is not None:
+            break
     if len(values) > 1:
         raise Malformed
     return _named(raw, values[0]) if values else _nameless(raw, opening + 1)
@@ -86,14 +97,13 @@ def parse(raw: bytes) -> Body:
 def _named(raw: bytes, start: int) -> Body:
     if null := _NULL.match(raw, start):
         return Body(raw=raw, model=None, start=start, end=null.end())
-    if not raw.startswith(b'"', start):
+    text = _TEXT.match(raw, start)
+    if text is None:
         raise Malformed
-    end = _string_end(raw, start + 1)
     try:
-        name = json.loads(raw[start:end])
+        return Body(raw=raw, model=json.loads(text[0]), start=start, end=text.end())
     except ValueError:
         raise Malformed from None
-    return Body(raw=raw, model=name, start=start, end=end)
 
 
 def _nameless(raw: bytes, inside: int) -> Body:
@@ -101,16 +111,16 @@ def _nameless(raw: bytes, inside: int) -> Body:
     return Body(raw=raw, model=None, start=inside, end=inside, before=b'"model": ', after=b"" if empty else b", ")
 
 
-def _string_end(raw: bytes, place: int) -> int:
-    """The place behind the quote that ends a string; `place` is inside of it."""
-    while (quote := raw.find(b'"', place)) >= 0:
-        escapes = quote
-        while escapes > place and raw[escapes - 1] == ord("\\"):
-            escapes -= 1
-        place = quote + 1
-        if (quote - escapes) % 2 == 0:
-            return place
-    raise Malformed
+def _past_value(raw: bytes, place: int) -> int:
+    """The place behind an array or object; `place` is inside of it."""
+    depth = 1
+    while depth:
+        nested = _NESTED.match(raw, place)
+        if nested is None:
+            raise Malformed
+        place = nested.end()
+        depth += 1 if nested["opening"] is not None else -1
+    return place
 
 
 def _is_model(key: bytes) -> bool:

@@ -24,8 +24,9 @@ from slipway_runner.gateway.upstream import ask
 MOST_BODY_BYTES = 32 * 1024 * 1024
 """Largest request: a long context with a few images in it."""
 
-_INLINE_BYTES = 256 * 1024
-"""Of a body that is searched for its model on the event loop, in a millisecond or so; larger ones are on a thread."""
+_INLINE_BYTES = 64 * 1024
+"""Of a body that is searched for its model on the event loop, where that takes a millisecond and other streams wait;
+larger ones are searched on a thread."""
 
 _IDLE_SECONDS = 75.0
 """That a connection may be kept without a request on it; as nginx has it."""
