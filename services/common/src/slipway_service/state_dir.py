@@ -51,7 +51,7 @@ def hold(path: Path) -> Iterator[StateDir]:
         StartError: another process holds it, or it cannot be written.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)  # journals and logs may hold prompts and keys
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise StartError(f"{path}: {error.strerror}") from None
@@ -61,10 +61,13 @@ def hold(path: Path) -> Iterator[StateDir]:
         except OSError:
             holder = os.pread(lock, 32, 0).decode().strip() or "unknown"
             raise StartError(f"{path} is in use by process {holder}: stop it, or choose another --state-dir") from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        state = StateDir(path)
-        state.withdraw()
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            state = StateDir(path)
+            state.withdraw()
+        except OSError as error:
+            raise StartError(f"{path}: {error.strerror}") from None
         try:
             yield state
         finally:

@@ -14,6 +14,7 @@ from slipway_service.lifecycle import Host
 from slipway_service.metrics import WatchMetrics
 from slipway_service.state_dir import StartError
 from slipway_service.weights.cache_paths import cache_roots
+from sqlalchemy.exc import DatabaseError
 
 from slipway_registry.cache.index import CacheIndex
 from slipway_registry.cache.keeper import Keeper, KeeperSettings
@@ -85,6 +86,16 @@ async def registry(
             )
         except (CacheTakenError, DirectoryTakenError) as error:
             raise StartError(str(error)) from None
+        except OSError as error:
+            where = error.filename or roots.hub
+            raise StartError(
+                f"cannot use {where}: {error.strerror}; HF_HOME and --state-dir say where to work"
+            ) from None
+        except DatabaseError as error:
+            where = settings.state_dir / "registry.sqlite3"
+            raise StartError(
+                f"cannot use the database {where}: {error.orig}. Move it away to begin with none"
+            ) from None
         log.info("cache", directory=str(roots.hub), id=engine.cache_id, hub=hub.endpoint, offline=hub.offline or None)
         broadcast = Broadcast(engine.listener.log, metrics=WatchMetrics(host.registry, log="downloads"))
         host.on_drain(broadcast.drain)

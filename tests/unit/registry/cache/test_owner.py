@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import socket
@@ -68,9 +69,39 @@ def test_who_may_take_over(
 def test_the_owner_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "HEARTBEAT", 0.01)
     with CacheOwner.taking(tmp_path, "one", MODES):
+        touched: list[Path] = []
         beaten = threading.Event()
-        monkeypatch.setattr(os, "utime", lambda path: beaten.set())
+
+        def beat(path: Path, *_: object) -> None:
+            touched.append(path)
+            beaten.set()
+
+        monkeypatch.setattr(os, "utime", beat)
         assert beaten.wait(10)
+    assert set(touched) == {tmp_path / ".locks" / MARKER}
+
+
+def test_one_that_has_stopped_leaves_the_cache_to_any_other_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    with CacheOwner.taking(tmp_path, "one", MODES) as first:
+        pass
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    with CacheOwner.taking(tmp_path, "two", MODES) as second:
+        assert second == first
+
+
+def test_it_comes_and_goes_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with CacheOwner.taking(tmp_path, "one", MODES) as first:
+        pass
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(owner, "replace_file", full)
+    with CacheOwner.taking(tmp_path, "one", MODES) as again:
+        assert again == first
 
 
 def test_a_spoilt_marker_is_no_owner(tmp_path: Path) -> None:

@@ -64,10 +64,16 @@ class CacheOwner:
                 )
             cache_id = found.get("cache_id") or uuid.uuid4().hex
             mine = {"cache_id": cache_id, "registry_id": registry_id, "host": socket.gethostname()}
-            replace_file(marker, json.dumps(mine).encode(), staging=locks, modes=modes)
-            with _heart(marker):
-                yield cls(cache_id)
-            replace_file(marker, json.dumps({"cache_id": cache_id}).encode(), staging=locks, modes=modes)
+            if found == mine:
+                os.utime(marker)  # needs no space: a registry comes back also on a full disk
+            else:
+                replace_file(marker, json.dumps(mine).encode(), staging=locks, modes=modes)
+            try:
+                with _heart(marker):
+                    yield cls(cache_id)
+            finally:
+                with contextlib.suppress(OSError):  # then it is believed to live for a little longer
+                    os.utime(marker, (0, 0))
         finally:
             os.close(fd)
 
