@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import grpc
 import pytest
 from slipway_client import Registry
+from slipway_client.backoff import Backoff
 from slipway_runner.models.snapshots import Fetching, Want
 from slipway_runner.models.spec import RepoSource
 from slipway_runner.rpc.registry import RegistrySnapshots
@@ -11,6 +13,8 @@ from slipway_service.fault import Fault, Reason
 
 from tests.hub.emulator import HubEmulator
 from tests.hub.repos import Repo
+from tests.integration.client.fakes import Failure, serving
+from tests.integration.client.resources import download, pulling
 from tests.integration.registry.snapshots.served import GGUFS, served
 
 pytestmark = pytest.mark.anyio
@@ -56,6 +60,28 @@ async def test_another_cache_is_told_from_a_late_mount(hub: HubEmulator, tmp_pat
         with pytest.raises(Fault) as caught:
             await RegistrySnapshots(it.client, late, patience=0.1).fetch(want(repo, "one"), ignore)
         assert caught.value.reason is Reason.CACHE_NOT_SHARED
+
+
+async def test_a_registry_that_goes_away_during_a_fetch_is_told_once(tmp_path: Path) -> None:
+    fake, rest = pulling(download("RUNNING", 1)), pulling(download("RUNNING", 2), download("SUCCEEDED", 3))
+    fake.answers["CreateDownload"].download.message = "waits for slot"  # type: ignore[union-attr]
+    away = Failure(grpc.StatusCode.UNAVAILABLE)
+    [began], [ended] = fake.streams["WatchDownloads"], rest.streams["WatchDownloads"]
+    fake.streams["WatchDownloads"] = [[*began, away], [away], ended]
+    fake.answers["PinSnapshot"] = Failure(grpc.StatusCode.NOT_FOUND, reason="SNAPSHOT_NOT_FOUND")
+    source = RepoSource(repo_id="org/m", revision="main")
+    wanted = Want(source=source, commit="c" * 40, variant="Q4_K_M", files=(), holder="one")
+    told: list[Fetching] = []
+    async with serving(fake), Registry.connect(fake.address, backoff=Backoff(draw=lambda: 0.0)) as client:
+        with pytest.raises(Fault):
+            await RegistrySnapshots(client, tmp_path).fetch(wanted, told.append)
+    assert [(now.done_bytes, now.detail) for now in told] == [
+        (0, "download waits for slot"),
+        (1, ""),
+        (1, "the registry does not answer; going on when it is back"),
+        (2, ""),
+        (3, ""),
+    ]
 
 
 async def test_a_registry_that_is_away_keeps_nobody_from_stopping(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -27,6 +28,8 @@ MOUNT_PATIENCE = 90.0
 """Seconds after which an NFS client shows new files: it keeps what it knows of directories for 60 at most (nfs(5))."""
 
 _MOUNT_INTERVAL = 1.0
+
+_AWAY = "the registry does not answer; going on when it is back"
 
 
 class RegistrySnapshots:
@@ -73,10 +76,13 @@ class RegistrySnapshots:
         Raises:
             Fault: the download's reason; REGISTRY_UNAVAILABLE; CACHE_NOT_SHARED, it is not where the registry put it.
         """
+        fetch = _Fetch(report)
         with _faults(self._registry):
-            pull = self._registry.pull(want.source.repo_id, want.commit, selection=_selection(want))
+            pull = self._registry.pull(
+                want.source.repo_id, want.commit, selection=_selection(want), on_disconnect=fetch.lost
+            )
             async for download in pull:
-                report(_fetching(download))
+                fetch.tell(_fetching(download))
         pinned = await self._pin(want)
         await self._check_mount(want, pinned)
         return Snapshot(root=self._hub / pinned.snapshot_path, name=pinned.pin.snapshot)
@@ -123,6 +129,22 @@ class RegistrySnapshots:
             f"the registry has put {want.source.repo_id} at {pinned.snapshot_path} of its cache, but {root} does not "
             "show it: mount the registry's cache on this host and set HF_HUB_CACHE to it",
         )
+
+
+class _Fetch:
+    """Tells how far a fetch is, and that the registry is away: once, so that retrying is not taken for progress."""
+
+    def __init__(self, report: Callable[[Fetching], None]) -> None:
+        self._report = report
+        self._last = Fetching(done_bytes=0, total_bytes=0)
+
+    def tell(self, now: Fetching) -> None:
+        self._last = now
+        self._report(now)
+
+    def lost(self, error: SlipwayError, delay: float) -> None:
+        if self._last.detail != _AWAY:
+            self.tell(replace(self._last, detail=_AWAY))
 
 
 def _selection(want: Want) -> Selection:
