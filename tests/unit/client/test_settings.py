@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from slipway_client.channel import TOKEN_KEY
 from slipway_client.cli.settings import TABLE, Settings, SettingsInvalid, resolve
+from slipway_client.connection import token_metadata
 
 
 def config(directory: Path, text: str) -> dict[str, str]:
@@ -79,6 +81,22 @@ def test_a_wrong_address_names_its_source() -> None:
         resolve({"runner": "nowhere"}, {})
     with pytest.raises(SettingsInvalid, match="SLIPWAY_REGISTRY: "):
         resolve({}, {"SLIPWAY_REGISTRY": "x:y"})
+
+
+@pytest.mark.parametrize("token", ["hf_a\nb", "hf_a\rb", "hf_ä", "hf_a b", "hf_\x00"])
+def test_what_is_no_token_is_refused_and_not_repeated(token: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="SLIPWAY_HF_TOKEN: the Hub token has characters") as refused:
+        resolve({}, {"HOME": str(tmp_path), "SLIPWAY_HF_TOKEN": token})
+    assert token not in str(refused.value)
+    with pytest.raises(ValueError, match="the Hub token has characters") as unsent:
+        token_metadata(token)
+    assert token not in str(unsent.value)
+
+
+def test_white_space_around_a_token_is_not_part_of_it(tmp_path: Path) -> None:
+    resolve({}, {"HOME": str(tmp_path), "SLIPWAY_HF_TOKEN": "hf_a\r\n"})
+    assert token_metadata(" hf_a\r\n") == ((TOKEN_KEY, "hf_a"),)
+    assert token_metadata("\n") == ()
 
 
 def test_the_documentation_has_the_table() -> None:

@@ -91,5 +91,22 @@ class Stream(Generic[Response]):
 
 
 def token_metadata(hf_token: str) -> tuple[tuple[str, str], ...]:
-    """Metadata that carries a caller's own Hub token, which the registry uses for this call only."""
-    return ((TOKEN_KEY, hf_token),) if hf_token else ()
+    """Metadata that carries a caller's own Hub token, which the registry uses for this call only.
+
+    Raises:
+        ValueError: it is no token.
+    """
+    token = checked_token(hf_token)
+    return ((TOKEN_KEY, token),) if token else ()
+
+
+def checked_token(hf_token: str) -> str:
+    """A Hub token without the white space around it, such as the line break at the end of a file.
+
+    Raises:
+        ValueError: gRPC cannot carry it as metadata. The text does not repeat it.
+    """
+    token = hf_token.strip()
+    if not all("!" <= character <= "~" for character in token):
+        raise ValueError("the Hub token has characters other than printable ASCII; copy it again from the Hub")
+    return token

@@ -2,11 +2,12 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from slipway_client.address import target
+from slipway_client.connection import checked_token
 
 CONFIG_VARIABLE = "SLIPWAY_CONFIG"
 SERVICE_PREFIXES = ("SLIPWAY_REGISTRY_", "SLIPWAY_RUNNER_")
@@ -25,13 +26,20 @@ class Setting:
     variable: str
     default: str
     meaning: str
-    is_address: bool = False
+    check: Callable[[str], object] = str
+    """What the value has to pass; its ValueError says what is wrong, after where the value is from."""
 
 
 TABLE: tuple[Setting, ...] = (
-    Setting("registry", "SLIPWAY_REGISTRY", "127.0.0.1:50051", "address of the registry", is_address=True),
-    Setting("runner", "SLIPWAY_RUNNER", "127.0.0.1:50061", "address of the runner", is_address=True),
-    Setting("hf_token", "SLIPWAY_HF_TOKEN", "", "your own Hub token, for repositories that the registry may not read"),
+    Setting("registry", "SLIPWAY_REGISTRY", "127.0.0.1:50051", "address of the registry", target),
+    Setting("runner", "SLIPWAY_RUNNER", "127.0.0.1:50061", "address of the runner", target),
+    Setting(
+        "hf_token",
+        "SLIPWAY_HF_TOKEN",
+        "",
+        "your own Hub token, for repositories that the registry may not read",
+        checked_token,
+    ),
 )
 
 
@@ -53,7 +61,7 @@ def resolve(flags: Mapping[str, str | None], environment: Mapping[str, str], con
         config: the file named on the command line; it has to be there.
 
     Raises:
-        SettingsInvalid: an unknown variable or key, an unreadable file, or something that is no address.
+        SettingsInvalid: an unknown variable or key, an unreadable file, something that is no address or no token.
     """
     _refuse_unknown_variables(environment)
     file = _read(_path(environment, config), required=config is not None or CONFIG_VARIABLE in environment)
@@ -71,11 +79,10 @@ def _first(
         value, source = environment[row.variable], row.variable
     else:
         value, source = file.get(row.key, row.default), f"{row.key} of the configuration file"
-    if row.is_address:
-        try:
-            target(value)
-        except ValueError as error:
-            raise SettingsInvalid(f"{source}: {error}") from None
+    try:
+        row.check(value)
+    except ValueError as error:
+        raise SettingsInvalid(f"{source}: {error}") from None
     return value
 
 
