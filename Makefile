@@ -55,6 +55,10 @@ buf: setup $(GOOGLEAPIS)/google/rpc/status.proto
 	$(BIN)/buf format -d --exit-code protos
 	$(BIN)/buf breaking protos --against protos/baseline.binpb
 
+.PHONY: docs
+docs: setup ## write the option tables of docs/configuration.md anew
+	$(BIN)/python -m deploy.option_tables
+
 .PHONY: baseline
 baseline: $(GOOGLEAPIS)/google/rpc/status.proto ## move the contract's baseline to what protos/ says now (with a release)
 	$(BIN)/buf build protos -o protos/baseline.binpb

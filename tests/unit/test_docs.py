@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("settings", [RegistrySettings, RunnerSettings])
 def test_every_option_is_documented_as_help_prints_it(settings: type[ServiceSettings]) -> None:
     assert markdown(settings) in (ROOT / "docs/configuration.md").read_text(), (
-        "docs/configuration.md is out of date: put in what slipway_service.options.markdown says now"
+        "docs/configuration.md is out of date: run make docs"
     )
 
 

@@ -1,7 +1,7 @@
 """Puts the runner together: devices, backends, the fleet, and the services over them."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +12,7 @@ import structlog
 from slipway_client import Registry
 from slipway_service.broadcast import Broadcast
 from slipway_service.eventlog import EventLog
+from slipway_service.health import Health
 from slipway_service.lifecycle import Host
 from slipway_service.metrics import WatchMetrics
 from slipway_service.state_dir import StartError
@@ -22,7 +23,7 @@ from slipway_runner.backends.host import run_program
 from slipway_runner.backends.select import SHIPPED, find_all
 from slipway_runner.config import RunnerSettings
 from slipway_runner.devices.inventory import Devices
-from slipway_runner.gateway.keeper import open_gateway
+from slipway_runner.gateway.keeper import Gateway, open_gateway
 from slipway_runner.gateway.launch import Setup
 from slipway_runner.models.fleet import open_fleet
 from slipway_runner.models.means import Numbers
@@ -58,16 +59,6 @@ async def runner(
     broadcast = Broadcast(events, metrics=WatchMetrics(host.registry, log="models"))
     host.on_drain(broadcast.drain)
 
-    def observe(model_id: str, model: Model | None) -> None:
-        gateway.update(model_id, model)
-        if model is None:
-            host.health.remove(to_proto.MODEL_PREFIX + model_id)
-        else:
-            host.health.set(to_proto.MODEL_PREFIX + model_id, model.state is State.LOADED)
-
-    def endpoint() -> str:
-        return gateway.endpoint
-
     async with AsyncExitStack() as stack:
         stack.callback(devices.close)
         try:
@@ -82,13 +73,22 @@ async def runner(
                 keep=settings.keep_models,
             )
         )
+
+        def endpoint() -> str:
+            return gateway.endpoint
+
         host.registry.register(gateway.metrics)
         host.state.announce({"gateway": gateway.address})
         fleet = await stack.enter_async_context(
             open_fleet(
                 state_dir=settings.state_dir,
                 backends=found,
-                sink=ModelLog(events, endpoint=endpoint, observe=observe, observe_progress=gateway.progress),
+                sink=ModelLog(
+                    events,
+                    endpoint=endpoint,
+                    observe=_observer(gateway, host.health),
+                    observe_progress=gateway.progress,
+                ),
                 devices=lambda: devices.look().all,
                 numbers=Numbers(loads_at_once=settings.loads_at_once, drain=settings.drain_timeout),
                 snapshots=RegistrySnapshots(registry, roots.hub),
@@ -114,6 +114,19 @@ async def runner(
         finally:
             with anyio.CancelScope(shield=True):
                 await fleet.shutdown(keep_models=settings.keep_models)
+
+
+def _observer(gateway: Gateway, health: Health) -> Callable[[str, Model | None], None]:
+    """Tells gateway and health of every transition."""
+
+    def observe(model_id: str, model: Model | None) -> None:
+        gateway.update(model_id, model)
+        if model is None:
+            health.remove(to_proto.MODEL_PREFIX + model_id)
+        else:
+            health.set(to_proto.MODEL_PREFIX + model_id, model.state is State.LOADED)
+
+    return observe
 
 
 def _find_backends(settings: RunnerSettings, devices: Devices, environment: Mapping[str, str]) -> Backends:
