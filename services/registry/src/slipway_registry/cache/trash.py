@@ -86,8 +86,16 @@ def trash_bytes(paths: RepoPaths) -> int:
 
 
 def remove_if_empty(paths: RepoPaths) -> None:
-    """Take the repository's folder away when nothing is left in it; what is not empty stays."""
-    if any(_listed(paths.blobs)) or any(_listed(paths.snapshots)):
+    """Take the repository's folder away when it has no snapshot and no content; what else is in it stays.
+
+    Listings that `hf cache rm` left are of no use by then. The folder goes whole or not at all: without `snapshots/`
+    cache scans would call it corrupt.
+    """
+    if _listed(paths.blobs) or _listed(paths.snapshots):
+        return
+    for leftover in (paths.trees, paths.root / ".no_exist"):
+        remove_tree(leftover)
+    if any(files for _, _, files in os.walk(paths.root)):
         return
     for parent, _, _ in os.walk(paths.root, topdown=False):
         with contextlib.suppress(OSError):
