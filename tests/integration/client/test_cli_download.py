@@ -110,6 +110,16 @@ async def test_pull_says_once_that_the_registry_is_away() -> None:
     assert ended.out.count(f"lost {fake.address} (DRAINING); going on when it is back") == 1
 
 
+async def test_downloads_without_a_variant_are_told_by_their_number_of_files() -> None:
+    default = download("RUNNING", 1_000_000_000)
+    default.files.Clear()  # lists leave the paths out
+    default.progress.total_files = 9
+    fake = FakeService({"ListDownloads": ListDownloadsResponse(downloads=[default])})
+    async with serving(fake):
+        ended = await slipway(fake, "downloads")
+    assert "9 files" in ended.lines[1]
+
+
 async def test_downloads() -> None:
     backing_off = download("BACKING_OFF", 1_000_000_000)
     backing_off.error.CopyFrom(Failure(grpc.StatusCode.UNAVAILABLE, "no route", "HUB_UNREACHABLE").status())

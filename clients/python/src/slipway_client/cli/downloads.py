@@ -193,7 +193,7 @@ def _row(download: Download) -> tuple[str, ...]:
         short_id(download),
         word(DownloadState, download.state),
         f"{download.repo_id}@{fmt.commit(download.commit)}",
-        download.files.variant or fmt.plural(len(download.files.paths), "file"),
+        download.files.variant or fmt.plural(progress.total_files, "file"),  # lists leave the paths out
         fmt.size(progress.done_bytes),
         fmt.size(progress.total_bytes),
         step.mark or download.message,
