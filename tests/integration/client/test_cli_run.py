@@ -131,6 +131,16 @@ async def test_ps() -> None:
     ]
 
 
+async def test_ps_tells_no_memory_of_what_holds_none() -> None:
+    failed = model("ERROR")
+    failed.planned_bytes = 5_000_000_000
+    fake = FakeService({"ListModels": ListModelsResponse(models=[failed])})
+    async with serving(fake):
+        ended = await slipway(fake, "ps")
+    assert "ERROR" in ended.lines[1]
+    assert "GB" not in ended.out
+
+
 async def test_logs() -> None:
     pieces = [ReadModelLogsResponse(text="one\ntw", next_offset=6), ReadModelLogsResponse(text="o\n", offset=6)]
     fake = FakeService(streams={"ReadModelLogs": [pieces, pieces]})

@@ -226,6 +226,7 @@ def _row(model: Model, now: datetime) -> tuple[str | Text, ...]:
     state = word(ModelState, model.state)
     if model.state == ModelState.MODEL_STATE_LOADING:
         state = f"{state} {model.load_progress.fraction:.0%}"
+    planned = 0 if model.state == ModelState.MODEL_STATE_ERROR else model.planned_bytes  # a failed one holds nothing
     since = model.update_time.ToDatetime(UTC)
     return (
         short_id(model),
@@ -233,7 +234,7 @@ def _row(model: Model, now: datetime) -> tuple[str | Text, ...]:
         ", ".join(word(Task, task).lower() for task in model.active_tasks),
         model.backend,
         describe(model).removesuffix(f" · {model.backend}"),
-        fmt.size(model.planned_bytes) if model.planned_bytes else "",
+        fmt.size(planned) if planned else "",
         fmt.seconds((now - since).total_seconds()) if model.HasField("update_time") else "",
         step.mark or model.message,
     )
