@@ -58,6 +58,13 @@ def test_an_unknown_variable(name: str, nearest: str) -> None:
         resolve({}, {name: "x"})
 
 
+def test_nothing_is_suggested_that_is_not_close(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"the variable SLIPWAY_X is not known$"):
+        resolve({}, {"SLIPWAY_X": "x"})
+    with pytest.raises(SettingsInvalid, match=r"the key colour is not known$"):
+        resolve({}, config(tmp_path, 'colour = "red"'))
+
+
 def test_variables_of_the_services_are_theirs() -> None:
     resolve({}, {"SLIPWAY_REGISTRY_LISTEN": "x", "SLIPWAY_RUNNER_STATE_DIR": "y", "HOME": "/nowhere"})
 

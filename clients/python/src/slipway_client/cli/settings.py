@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +90,14 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     known = [CONFIG_VARIABLE, *(row.variable for row in TABLE)]
     for name in sorted(environment):
         if name.startswith("SLIPWAY_") and name not in known and not name.startswith(SERVICE_PREFIXES):
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise SettingsInvalid(f"the variable {name} is not known; did you mean {nearest}?")
+            raise SettingsInvalid(f"the variable {name} is not known{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """A question for the name that is close to this one, if there is one; what all begin with makes none close."""
+    by_rest = {one.removeprefix("SLIPWAY_"): one for one in known}
+    found = difflib.get_close_matches(name.removeprefix("SLIPWAY_"), by_rest, n=1)
+    return f"; did you mean {by_rest[found[0]]}?" if found else ""
 
 
 def _path(environment: Mapping[str, str], config: Path | None) -> Path:
@@ -117,8 +123,7 @@ def _read(path: Path, *, required: bool) -> Mapping[str, str]:
     keys = [row.key for row in TABLE]
     for key, value in content.items():
         if key not in keys:
-            nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)[0]
-            raise SettingsInvalid(f"{path}: the key {key} is not known; did you mean {nearest}?")
+            raise SettingsInvalid(f"{path}: the key {key} is not known{_nearest(key, keys)}")
         if not isinstance(value, str):
             raise SettingsInvalid(f"{path}: {key} is a string")
     return content
