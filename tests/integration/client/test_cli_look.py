@@ -168,7 +168,9 @@ async def test_watch_of_what_is_not_there() -> None:
     fake = FakeService({"GetModel": NO_MODEL, "GetDownload": no_download})
     async with serving(fake):
         ended = await slipway(fake, "watch", "x")
+        as_json = await slipway(fake, "watch", "x", "--json")
     assert (ended.code, ended.err) == (3, "MODEL_NOT_FOUND: x is neither a model nor a download\n")
+    assert as_json.error["code"] == "NOT_FOUND"
 
 
 async def test_watch_of_everything_fails_when_a_service_does_not_answer() -> None:

@@ -85,19 +85,21 @@ class SlipwayError(Exception):
 
     reasons: ClassVar[frozenset[str]] = frozenset()
     """The reasons of this family."""
+    usual_code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
+    """The status code of an error that came with none."""
 
     def __init__(
         self,
         reason: str,
         text: str,
         *,
-        code: grpc.StatusCode = grpc.StatusCode.UNKNOWN,
+        code: grpc.StatusCode | None = None,
         details: Details | None = None,
     ) -> None:
         super().__init__(f"{reason}: {text}")
         self.reason = reason
         self.text = text
-        self.code = code
+        self.code = code or self.usual_code
         self.details = details or Details()
         self.facts = self.details.facts
         self.retry_after = self.details.retry_after
@@ -127,6 +129,7 @@ class RequestInvalid(SlipwayError):
 class NotFound(SlipwayError):
     """What was named is not there."""
 
+    usual_code = grpc.StatusCode.NOT_FOUND
     reasons = frozenset(
         {
             "REPO_NOT_FOUND",
