@@ -118,6 +118,7 @@ async def test_it_is_a_process_of_its_own_that_nothing_of_the_runner_reaches(
         soft = next(line for line in limits(process.pid) if line.startswith("Max open files")).split()
         assert soft[3] == soft[4]
     assert gateways_below(tmp_path) == []
+    assert not (tmp_path / SOCKET).exists()
 
 
 async def test_it_answers_for_the_models_it_was_told(

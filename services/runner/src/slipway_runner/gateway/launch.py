@@ -150,6 +150,7 @@ class Place:
         pidfd.send(serving.running.family.leader, signal.SIGKILL)
         await serving.running.ended()
         serving.running.reap()
+        self.socket.unlink(missing_ok=True)
 
     def _private(self) -> socket.socket:
         self.socket.unlink(missing_ok=True)
