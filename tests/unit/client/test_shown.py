@@ -82,9 +82,9 @@ HALF = DownloadProgress(done_bytes=50_000_000, total_bytes=100_000_000, bytes_pe
     ("resource", "doing", "mark", "numbers"),
     [
         (
-            download("QUEUED", queue_reason=QueueReason.QUEUE_REASON_DISK, message="needs 9 GB, 3 GB are free"),
+            download("QUEUED", queue_reason=QueueReason.QUEUE_REASON_DISK, message="waits for disk"),
             "waiting for disk space",
-            "needs 9 GB, 3 GB are free",
+            "",
             "",
         ),
         (
@@ -131,6 +131,15 @@ def loading(stage: str, **progress: object) -> Model:
     [
         (loading("QUEUED"), "waiting for a slot or memory", "", "", None),
         (loading("FETCHING", done_bytes=1, total_bytes=4), "downloading", "", "1 / 4 B", 0.25),
+        (loading("FETCHING", detail="downloading"), "downloading", "", "", None),
+        (loading("FETCHING", detail="download waits for slot"), "downloading", "", "download waits for slot", None),
+        (
+            loading("FETCHING", done_bytes=1, total_bytes=4, detail="the registry does not answer"),
+            "downloading",
+            "",
+            "1 / 4 B · the registry does not answer",
+            0.25,
+        ),
         (loading("STARTING", detail="waiting for the port"), "starting vllm", "", "waiting for the port", None),
         (
             loading("LOADING_WEIGHTS", done_shards=1, total_shards=4, eta=seconds(3)),
@@ -220,6 +229,19 @@ def test_a_line_is_kept_for_each_step_on_a_terminal() -> None:
         "✓ downloaded             2 B · 0.5 s",
         "✓ loaded                 0.5 s",
     ]
+
+
+def test_no_line_is_kept_of_what_was_nothing() -> None:
+    console = terminal(100)
+    assert isinstance(console.file, io.StringIO)
+    times = iter((0.0, 5.0, 5.2, 5.2, 6.0, 6.0))
+    shown = BarDisplay(console, clock=lambda: next(times))
+    shown.show(model_step(loading("UNSPECIFIED")))
+    shown.show(model_step(loading("FETCHING", detail="downloading")))
+    shown.show(model_step(loading("VERIFYING")))
+    shown.show(model_step(Model(state=ModelState.MODEL_STATE_LOADED)))
+    shown.finish()
+    assert console.file.getvalue().splitlines() == ["✓ checked files          0.8 s"]
 
 
 @pytest.mark.parametrize("width", [30, 60, 100])

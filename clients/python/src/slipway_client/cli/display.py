@@ -141,7 +141,7 @@ class BarDisplay:
 
     def _keep(self, *, is_done: bool) -> None:
         step = self._step
-        if step is None:
+        if step is None or not step.is_kept:
             return
         took = self._clock() - self._began
         if step.is_waiting and took < BRIEF:

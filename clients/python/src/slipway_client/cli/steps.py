@@ -32,6 +32,8 @@ class Step:
     """Progress worth a line where there is no bar: `shard 2/4`."""
     is_waiting: bool = False
     """It waits for something; not worth a line when that took no time."""
+    is_kept: bool = True
+    """Whether a line tells of it when it is over."""
     is_setback: bool = False
     """The step before it did not come to its end."""
 
@@ -50,8 +52,7 @@ def download_step(download: Download) -> Step:
     match state:
         case DownloadState.DOWNLOAD_STATE_QUEUED:
             reason = _QUEUE_REASONS.get(download.queue_reason, "its turn")
-            mark = download.message if download.queue_reason == QueueReason.QUEUE_REASON_DISK else ""
-            return Step(key=key, doing=f"waiting for {reason}", done="waited", mark=mark, is_waiting=True)
+            return Step(key=key, doing=f"waiting for {reason}", done="waited", is_waiting=True)
         case DownloadState.DOWNLOAD_STATE_RUNNING:
             return _transfer(download)
         case DownloadState.DOWNLOAD_STATE_VERIFYING:
@@ -124,7 +125,7 @@ def model_step(model: Model) -> Step:
         case ModelState.MODEL_STATE_ERROR:
             return Step(key=key, doing="failed", done="failed", mark=_why(model.error), is_setback=True)
         case _:
-            return Step(key=key, doing=key.lower(), done=key.lower())
+            return Step(key=key, doing=key.lower(), done=key.lower(), is_kept=False)
 
 
 def _stage(model: Model) -> Step:
@@ -140,11 +141,17 @@ def _stage(model: Model) -> Step:
         doing=doing,
         done=done,
         fraction=_stage_fraction(progress),
-        numbers=_stage_numbers(progress, mark),
+        numbers=_stage_numbers(progress, mark, doing),
         result=result,
         mark=mark,
-        is_waiting=progress.stage in (LoadStage.LOAD_STAGE_UNSPECIFIED, LoadStage.LOAD_STAGE_QUEUED),
+        is_waiting=progress.stage == LoadStage.LOAD_STAGE_QUEUED or _fetches_nothing(progress),
+        is_kept=progress.stage != LoadStage.LOAD_STAGE_UNSPECIFIED,
     )
+
+
+def _fetches_nothing(progress: LoadProgress) -> bool:
+    """Whether it asks for files of which no byte is to come, as far as is known: they are in the cache."""
+    return progress.stage == LoadStage.LOAD_STAGE_FETCHING and not progress.total_bytes
 
 
 def _shards(progress: LoadProgress) -> tuple[str, str]:
@@ -172,13 +179,16 @@ def _stage_fraction(progress: LoadProgress) -> float | None:
     return None
 
 
-def _stage_numbers(progress: LoadProgress, mark: str) -> str:
+def _stage_numbers(progress: LoadProgress, mark: str, doing: str) -> str:
     numbers = [mark] if mark else []
     if _counts_bytes(progress):
         numbers.append(fmt.size_of(progress.done_bytes, progress.total_bytes))
     if progress.HasField("eta"):
         numbers.append(f"{fmt.seconds(_seconds(progress.eta))} left")
-    return " · ".join(numbers) or progress.detail
+    detail = progress.detail if progress.detail != doing else ""
+    if detail and (not numbers or progress.stage == LoadStage.LOAD_STAGE_FETCHING):  # why the bytes do not move
+        numbers.append(detail)
+    return " · ".join(numbers)
 
 
 def _why(status: Status) -> str:
