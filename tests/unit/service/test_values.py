@@ -1,7 +1,7 @@
 """Addresses, durations and sizes."""
 
 import pytest
-from slipway_service.values import ListenAddress, parse_duration, parse_size, show_duration, show_size
+from slipway_service.values import ListenAddress, parse_duration, parse_size, rounded_size, show_duration, show_size
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,21 @@ def test_sizes(text: object, size: int, shown: str) -> None:
     assert parse_size(text) == size
     assert show_size(size) == shown
     assert parse_size(shown) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_950_000, "1.0 GB"),
+        (999_949_999, "999.9 MB"),
+        (10**19, "10000.0 PB"),
+    ],
+)
+def test_sizes_for_people(size: int, shown: str) -> None:
+    assert rounded_size(size) == shown
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1 fortnight", "1mb", "5M", True, "1e3s"])

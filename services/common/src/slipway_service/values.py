@@ -96,6 +96,17 @@ def show_size(size: int) -> str:
     return f"{size}B"
 
 
+_DECIMAL_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def rounded_size(size: int) -> str:
+    """Bytes for people, in SI units with one decimal as the Hub and the command show them: `484.2 MB`."""
+    power = 0
+    while power < len(_DECIMAL_UNITS) - 1 and round(size / 1000**power, 1) >= 1000:
+        power += 1
+    return f"{size / 1000**power:.1f} {_DECIMAL_UNITS[power]}" if power else f"{size} B"
+
+
 def _quantity(value: object, units: dict[str, Any], *, bare: str, example: str) -> float:
     match = _QUANTITY.fullmatch(str(value).strip())
     unit = (match[2] or bare) if match else ""

@@ -68,6 +68,7 @@ def test_what_can_never_fit_is_said(disk: Callable[[int, int], None], tmp_path: 
     assert fault.reason is Reason.DISK_FULL
     assert fault.facts == {"needed": str(56 * FRAGMENT), "free": str(50 * FRAGMENT), "reserve": str(5 * FRAGMENT)}
     assert fault.preconditions[0].type == "DISK"
+    assert fault.text == f"229.4 kB are needed on {tmp_path}, 204.8 kB are free and 20.5 kB of them reserved"
 
 
 def test_nothing_needed_fits_on_a_full_disk(disk: Callable[[int, int], None], tmp_path: Path) -> None:

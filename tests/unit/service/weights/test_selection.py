@@ -78,7 +78,7 @@ def test_the_default_leaves_out_what_repeats_the_weights_and_says_so() -> None:
     assert selected.variant == ""
     for word in ("TensorFlow (tf_model.h5)", "Flax", "Rust", "ONNX", "OpenVINO", "PyTorch (pytorch_model.bin)", "GGUF"):
         assert word in selected.explanation
-    assert "10,000 bytes" in selected.explanation
+    assert "Left out 10.0 kB that repeat" in selected.explanation
 
 
 def test_the_only_weights_repeat_nothing() -> None:

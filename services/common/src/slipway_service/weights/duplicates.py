@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+from slipway_service.values import rounded_size
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.gguf_files import is_gguf
 from slipway_service.weights.variant import Variant, WeightFormat
@@ -59,7 +60,7 @@ def told(left_out: dict[str, list[RepoFile]]) -> str:
         return ""
     parts = [f"{framework} ({_paths(found)})" for framework, found in sorted(left_out.items())]
     size = sum(file.size_bytes for found in left_out.values() for file in found)
-    return f"Left out {size:,} bytes that repeat the weights for other frameworks: {', '.join(parts)}."
+    return f"Left out {rounded_size(size)} that repeat the weights for other frameworks: {', '.join(parts)}."
 
 
 def _paths(files: Sequence[RepoFile]) -> str:

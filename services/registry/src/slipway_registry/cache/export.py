@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slipway_service.fault import Fault, Precondition, Reason
+from slipway_service.values import rounded_size
 from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, RepoId
@@ -63,7 +64,7 @@ class Export:
         needed = self.total_bytes - sum(path.stat().st_size for path in there if path.is_file())
         free = shutil.disk_usage(self._directory).free
         if needed > free:
-            text = f"{needed} bytes are needed in {self._directory}, {free} are free"
+            text = f"{rounded_size(needed)} are needed in {self._directory}, {rounded_size(free)} are free"
             facts = {"needed": str(needed), "free": str(free)}
             place = (Precondition("DISK", str(self._directory), text),)
             raise Fault(Reason.DISK_FULL, text, facts=facts, preconditions=place)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway_service.fault import Fault, Precondition, Reason
+from slipway_service.values import rounded_size
 
 # Left free for everything else on the file system: 1 GiB, or 2 % of a small one.
 RESERVE_BYTES = 1 << 30
@@ -44,7 +45,8 @@ class Shortage:
     def fault(self) -> Fault:
         """The shortage as callers see it."""
         text = (
-            f"{self.needed} bytes are needed on {self.path}, {self.free} are free and {self.reserve} of them reserved"
+            f"{rounded_size(self.needed)} are needed on {self.path}, {rounded_size(self.free)} are free "
+            f"and {rounded_size(self.reserve)} of them reserved"
         )
         facts = {"needed": str(self.needed), "free": str(self.free), "reserve": str(self.reserve)}
         return Fault(Reason.DISK_FULL, text, facts=facts, preconditions=(Precondition("DISK", self.path, text),))
