@@ -50,17 +50,18 @@ class Job:
     """One contender's work: where the Hub is, what to fetch, and an empty directory to fetch it to."""
 
     endpoint: str
+    repo: str
     commit: str
     listing: Sequence[Sequence[Any]]
     directory: Path
 
     @property
     def urls(self) -> list[str]:
-        return [f"{self.endpoint}/bench/model/resolve/{self.commit}/{file[0]}" for file in self.listing]
+        return [f"{self.endpoint}/{self.repo}/resolve/{self.commit}/{file[0]}" for file in self.listing]
 
 
 def ours(job: Job, transport: str) -> list[str]:
-    creation = json.dumps({"repo": "bench/model", "commit": job.commit, "files": job.listing})
+    creation = json.dumps({"repo": job.repo, "commit": job.commit, "files": job.listing})
     return [
         sys.executable,
         "-m",
@@ -73,7 +74,7 @@ def ours(job: Job, transport: str) -> list[str]:
 
 
 def hf(job: Job) -> list[str]:
-    return [str(Path(sys.executable).with_name("hf")), "download", "bench/model", "--revision", job.commit]
+    return [str(Path(sys.executable).with_name("hf")), "download", job.repo, "--revision", job.commit]
 
 
 def curl(job: Job) -> list[str]:
@@ -143,8 +144,9 @@ def environment_for(directory: Path, endpoint: str, extra: Mapping[str, str]) ->
 
 def run_case(case: Case, hub: HubProcess, root: Path, only: Sequence[str], rounds: int) -> dict[str, list[Figures]]:
     files = {f"{number}.safetensors": {"random": case.size, "seed": number} for number in range(case.files)}
-    commit = hub.add_repo("bench/model", files, xet=True)
-    listing = listing_of(hub, commit)
+    repo = f"bench/{case.files}x{case.size}"
+    commit = hub.add_repo(repo, files, xet=True)
+    listing = listing_of(hub, repo, commit)
     hub.throttle("cdn", per_connection=case.per_connection)
     hub.throttle("cas", per_connection=case.per_connection)
     found: dict[str, list[Figures]] = {}
@@ -153,7 +155,7 @@ def run_case(case: Case, hub: HubProcess, root: Path, only: Sequence[str], round
             if not any(part in name for part in only) or (name == "aria2c" and not shutil.which("aria2c")):
                 continue
             directory = Path(tempfile.mkdtemp(dir=root, prefix="bench-"))
-            job = Job(endpoint=hub.endpoint, commit=commit, listing=listing, directory=directory)
+            job = Job(endpoint=hub.endpoint, repo=repo, commit=commit, listing=listing, directory=directory)
             try:
                 os.sync()  # nobody pays for what was written before
                 figures = measure(command(job), environment_for(directory, hub.endpoint, extra))
@@ -163,10 +165,10 @@ def run_case(case: Case, hub: HubProcess, root: Path, only: Sequence[str], round
     return found
 
 
-def listing_of(hub: HubProcess, commit: str) -> list[list[Any]]:
+def listing_of(hub: HubProcess, repo: str, commit: str) -> list[list[Any]]:
     """The files as the driver takes them, read from the Hub's API."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(f"{hub.endpoint}/api/models/bench/model/tree/{commit}?recursive=true") as answer:
+    with direct.open(f"{hub.endpoint}/api/models/{repo}/tree/{commit}?recursive=true") as answer:
         entries = json.load(answer)
     return [
         [entry["path"], entry["size"], entry["lfs"]["oid"], True, entry.get("xetHash") or ""]

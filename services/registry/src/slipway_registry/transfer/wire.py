@@ -22,6 +22,7 @@ from slipway_service.fault import Fault, Reason
 
 from slipway_registry.transfer.errors import Away, Setback
 from slipway_registry.transfer.halt import Halt
+from slipway_registry.transfer.slots import Slots
 
 # Receiving this much is cheaper than a new connection with TLS.
 _DRAIN_BYTES = 64 << 10
@@ -147,8 +148,8 @@ class Wire:
     def __init__(self, settings: WireSettings | None = None) -> None:
         self.settings = settings or WireSettings()
         self._idle: dict[Origin, list[socket.socket]] = defaultdict(list)
-        self._busy: dict[Origin, int] = defaultdict(int)
-        self._change = threading.Condition()
+        self._slots = Slots(self.settings.connections_per_host)
+        self._lock = threading.Lock()
         self._proxies = {
             scheme: url for scheme, url in urllib.request.getproxies().items() if scheme in ("http", "https", "all")
         }
@@ -164,7 +165,7 @@ class Wire:
             Halted.
         """
         origin = Origin.of(url)
-        with self._slot(origin, halt), contextlib.ExitStack() as stack:
+        with self._slots.holding(origin, halt), contextlib.ExitStack() as stack:
             sock, response = self._exchange(origin, url, headers, halt, stack)
             try:
                 yield response
@@ -178,7 +179,7 @@ class Wire:
 
     def close(self) -> None:
         """Close idle connections."""
-        with self._change:
+        with self._lock:
             for sockets in self._idle.values():
                 for sock in sockets:
                     sock.close()
@@ -251,7 +252,7 @@ class Wire:
         return sock
 
     def _secure(self, sock: socket.socket, origin: Origin) -> socket.socket:
-        with self._change:
+        with self._lock:
             self._tls = self._tls or tls_context()
         try:
             return self._tls.wrap_socket(sock, server_hostname=origin.host)
@@ -267,33 +268,15 @@ class Wire:
             raise Away(f"proxy scheme {parts.scheme!r} is not supported; use http://", reason=Reason.HUB_UNREACHABLE)
         return parts
 
-    @contextlib.contextmanager
-    def _slot(self, origin: Origin, halt: Halt) -> Iterator[None]:
-        with halt.waking(self._wake), self._change:
-            while self._busy[origin] >= self.settings.connections_per_host:
-                halt.check()
-                self._change.wait()
-            self._busy[origin] += 1
-        try:
-            yield
-        finally:
-            with self._change:
-                self._busy[origin] -= 1
-                self._change.notify_all()
-
-    def _wake(self) -> None:
-        with self._change:
-            self._change.notify_all()
-
     def _take_idle(self, origin: Origin) -> socket.socket | None:
-        with self._change:
+        with self._lock:
             return self._idle[origin].pop() if self._idle[origin] else None
 
     def _keep(self, origin: Origin, sock: socket.socket, response: Response) -> None:
         if not response.reusable:
             sock.close()
             return
-        with self._change:
+        with self._lock:
             self._idle[origin].append(sock)
 
 

@@ -24,6 +24,7 @@ from slipway_registry.transfer.links import HubFile, HubLimits
 from slipway_registry.transfer.partial import Partial
 from slipway_registry.transfer.parts import Counters
 from slipway_registry.transfer.persist import Patience, persist
+from slipway_registry.transfer.slots import Slots
 from slipway_registry.transfer.wire import Origin, Wire
 
 # hf-xet hands over up to a xorb (64 MiB) at once; it is written in these pieces, with a look at the halt in between.
@@ -48,10 +49,12 @@ class _Session(Protocol):
 class XetSettings:
     """Bounds of the process's one Xet session, over all files."""
 
-    # hf-xet's own default is 1.5 GB and more. A xorb takes up to 64 MiB of it while it arrives, so this is six at once.
-    buffer_bytes: int = 400_000_000
+    # hf-xet's own default is 1.5 GB and more. A xorb takes 64 MiB of it while it arrives: this is five at once.
+    buffer_bytes: int = 335_000_000
     connect_timeout: float = 10.0
     stall_timeout: float = 30.0
+    # Streams at once, over all files: each may hold a xorb beside the buffer, and fetches in parallel by itself.
+    streams: int = 2
     tries: int = 3  # of one request within hf-xet, before the stream fails and ours begin
 
     def config(self) -> object:
@@ -76,8 +79,12 @@ class XetSessions:
     """The process's session, made when it is first needed: it starts threads of its own."""
 
     settings: XetSettings = field(default_factory=XetSettings)
+    slots: Slots = field(init=False)
     _session: _Session | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.slots = Slots(self.settings.streams)
 
     def get(self) -> _Session:
         """The session."""
@@ -125,12 +132,13 @@ class XetFetch:
         gaps = partial.frontier.gaps()
         if not gaps:
             return
-        access = self._access(halt)
-        with xet_errors(access.url, halt):
-            group = self._group(access)
-        with halt.waking(group.abort):
-            for start, end in gaps:
-                self._stream(group, start, end, partial, halt, counters, access.url)
+        with self.sessions.slots.holding("stream", halt):
+            access = self._access(halt)
+            with xet_errors(access.url, halt):
+                group = self._group(access)
+            with halt.waking(group.abort):
+                for start, end in gaps:
+                    self._stream(group, start, end, partial, halt, counters, access.url)
 
     def _stream(
         self,
@@ -145,14 +153,9 @@ class XetFetch:
         info = hf_xet.XetFileInfo(self.xet_hash, partial.size)
         with xet_errors(url, halt):
             for chunk in group.download_stream(info, start=start, end=end):
-                view = memoryview(chunk)[: end - start]
-                counters.received += len(view)
-                while view:
-                    halt.check()
-                    partial.check_present()
-                    partial.write(start, view[:_WRITE_BYTES])
-                    start += len(view[:_WRITE_BYTES])
-                    view = view[_WRITE_BYTES:]
+                counters.received += len(chunk)
+                start = _write(partial, start, memoryview(chunk)[: end - start], halt)
+                del chunk  # up to 64 MiB, not to be kept while the next one is waited for
         if start < end:
             raise Setback(f"{Origin.of(url)}: the stream ended {end - start} bytes early")
 
@@ -180,6 +183,15 @@ class XetFetch:
             raise Setback(f"{Origin.of(url)} did not say where the chunks of {self.file.repo} are") from None
         Origin.of(access.url)  # http(s) only
         return access
+
+
+def _write(partial: Partial, position: int, view: memoryview, halt: Halt) -> int:
+    """Write a chunk piece by piece; returns where it ends."""
+    for offset in range(0, len(view), _WRITE_BYTES):
+        halt.check()
+        partial.check_present()
+        partial.write(position + offset, view[offset : offset + _WRITE_BYTES])
+    return position + len(view)
 
 
 @contextlib.contextmanager
