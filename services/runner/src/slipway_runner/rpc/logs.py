@@ -67,7 +67,7 @@ def _start(log: LogFile, offset: int | None) -> int:
     if offset > size:
         raise Fault(
             Reason.LOG_OFFSET_INVALID,
-            f"the log ends at {size:,}; read from there, or from -{TAIL_BYTES} for its end",
+            f"the log ends at {size}; read from there, or from -{TAIL_BYTES} for its end",
             facts={"size": str(size)},
         )
     return offset if offset >= 0 else max(0, size + offset)
