@@ -103,6 +103,13 @@ class CacheMachine(RuleBasedStateMachine):
             assert done.removal.freed_bytes == before - disk(self.cache.hub)
             assert not blocked or variant
 
+    @rule(place=st.integers(0, 5))
+    def delete_what_is_pinned(self, place: int) -> None:
+        if pins := self.cache.pins.all():
+            refused = self.do(self.cache.keeper.delete, pins[place % len(pins)].snapshot)
+            assert isinstance(refused, Fault)
+            assert refused.reason is Reason.SNAPSHOT_PINNED
+
     @rule(quota=st.one_of(st.none(), st.integers(0, 1500)), unused_for=st.one_of(st.none(), st.integers(0, 50)))
     def prune(self, quota: int | None, unused_for: int | None) -> None:
         rules = Rules(quota=quota, unused_for=unused_for)
