@@ -83,14 +83,16 @@ class Result:
 
 
 class Stack:
-    """A registry and a runner on one Hub, and a person's shell beside them."""
+    """A registry, with these options and variables, and a runner on one Hub, and a person's shell beside them."""
 
-    def __init__(self, directory: Path, endpoint: str) -> None:
+    def __init__(
+        self, directory: Path, endpoint: str, *options: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.hf_home = directory / "hf"
         base = {key: value for key, value in os.environ.items() if not key.startswith(("SLIPWAY_", "HF_"))}
-        self.environment = {**base, "HF_HOME": str(self.hf_home), "HF_ENDPOINT": endpoint}
+        self.environment = {**base, "HF_HOME": str(self.hf_home), "HF_ENDPOINT": endpoint, **(environment or {})}
         free = ("--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0")
-        self.registry = Service("registry", directory / "registry", free, self.environment)
+        self.registry = Service("registry", directory / "registry", (*free, *options), self.environment)
         self.directory = directory
 
     @property

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DatabaseError
 
 from slipway_registry.cache.index import CacheIndex
 from slipway_registry.cache.keeper import Keeper, KeeperSettings
+from slipway_registry.cache.layout import Modes
 from slipway_registry.cache.owner import CacheTakenError
 from slipway_registry.cache.pins import PinBook
 from slipway_registry.cache.publish import Publisher
@@ -28,7 +29,7 @@ from slipway_registry.hub.credentials import Credentials
 from slipway_registry.hub.gateway import HubGateway
 from slipway_registry.hub.metadata import HubMetadata
 from slipway_registry.hub.repository import HubRepositories
-from slipway_registry.hub.settings import HubSettings
+from slipway_registry.hub.settings import HubSettings, is_true
 from slipway_registry.jobs.assemble import Engine, EngineSettings, download_engine
 from slipway_registry.jobs.clock import SystemClock
 from slipway_registry.jobs.directory import DirectoryTakenError, is_remote
@@ -40,6 +41,7 @@ from slipway_registry.rpc.downloads import DownloadService
 from slipway_registry.rpc.snapshot_log import SnapshotLog
 from slipway_registry.rpc.snapshot_streams import SnapshotStreams
 from slipway_registry.rpc.snapshots import SnapshotService
+from slipway_registry.transfer.choice import Transport
 
 # Seconds: readers on other hosts have closed a model that was stopped by then.
 _REMOTE_GRACE = 300.0
@@ -68,15 +70,7 @@ async def registry(
     credentials = Credentials.from_environment(environment, roots.home)
     gateway = HubGateway(hub)
     metadata = HubMetadata(gateway)
-    engine_settings = EngineSettings(
-        state_directory=settings.state_dir,
-        hub=roots.hub,
-        endpoint=hub.endpoint,
-        offline=hub.offline,
-        disk_reserve=settings.disk_reserve,
-        connections_per_file=settings.connections_per_file,
-        queue=QueueSettings(jobs=settings.downloads, files=settings.files, retention=settings.retention),
-    )
+    engine_settings = _engine_settings(settings, hub, roots.hub, environment)
     async with AsyncExitStack() as stack:
         try:
             engine = await stack.enter_async_context(
@@ -159,6 +153,23 @@ def _keeper(engine: Engine[DownloadLog], hub: Path, bounds: KeeperSettings) -> t
         bounds,
     )
     return keeper, listener
+
+
+def _engine_settings(
+    settings: RegistrySettings, hub: HubSettings, cache: Path, environment: Mapping[str, str]
+) -> EngineSettings:
+    return EngineSettings(
+        state_directory=settings.state_dir,
+        hub=cache,
+        endpoint=hub.endpoint,
+        offline=hub.offline,
+        modes=Modes.group_shared() if settings.group_shared else Modes.from_umask(),
+        symlinks=False if is_true(environment.get("HF_HUB_DISABLE_SYMLINKS", "")) else None,
+        transport=Transport.HTTP if is_true(environment.get("HF_HUB_DISABLE_XET", "")) else settings.transport,
+        disk_reserve=settings.disk_reserve,
+        connections_per_file=settings.connections_per_file,
+        queue=QueueSettings(jobs=settings.downloads, files=settings.files, retention=settings.retention),
+    )
 
 
 def _hub_settings(settings: RegistrySettings, environment: Mapping[str, str]) -> HubSettings:

@@ -7,6 +7,8 @@ from pydantic import Field
 from slipway_service.config import ServiceSettings
 from slipway_service.values import Directory, Duration, Listen, ListenAddress, Size
 
+from slipway_registry.transfer.choice import Transport
+
 
 class RegistrySettings(ServiceSettings):
     """What the registry is configured with."""
@@ -30,6 +32,14 @@ class RegistrySettings(ServiceSettings):
     downloads: int = Field(default=4, ge=1, le=64, description="Downloads that run at once; others wait.")
     files: int = Field(default=8, ge=1, le=256, description="Files that are transferred at once, over all downloads.")
     connections_per_file: int = Field(default=8, ge=1, le=64, description="Connections that one file is fetched over.")
+    transport: Transport = Field(
+        default=Transport.AUTO,
+        description="How files in Xet storage are fetched; AUTO is http up to 50 GB. HF_HUB_DISABLE_XET=1 means HTTP.",
+    )
+    group_shared: bool = Field(
+        default=False,
+        description="Create directories as 2775 and files as 664, for a cache that a group shares, whatever the umask.",
+    )
     disk_reserve: Size | None = Field(
         default=None,
         description="Space that downloads leave free on the cache's disk; none means 1 GiB, or 2 % of a small disk.",

@@ -58,10 +58,15 @@ class HubSettings:
 def offline_because(environment: Mapping[str, str]) -> str:
     """The variable that forbids requests, as `NAME=value`; empty when none does."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if environment.get(name, "").upper() in _TRUE:
+        if is_true(environment.get(name, "")):
             return f"{name}={environment[name]}"
     name = "HF_ALLOW_REMOTE_MODELS"
     return f"{name}={environment[name]}" if environment.get(name, "").upper() in _FALSE else ""
+
+
+def is_true(value: str) -> bool:
+    """Whether huggingface_hub takes a variable of this value for switched on."""
+    return value.upper() in _TRUE
 
 
 def parse_endpoint(text: str) -> str:
