@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import anyio
 import structlog
 from anyio import to_thread
 from slipway_service.broadcast import Broadcast
@@ -126,14 +125,13 @@ async def _keeping(
         quota=settings.cache_quota,
     )
     keeper, log_of_cache = await to_thread.run_sync(_keeper, engine, hub, bounds)
-    async with keeper.running(), anyio.create_task_group() as tasks:
+    async with keeper.running():
 
         def enter(download: Download) -> None:
-            tasks.start_soon(keeper.used, download.repo, download.commit)
+            keeper.enter(download.repo, download.commit)
 
         engine.listener.on_success = enter
         yield log_of_cache, keeper
-        tasks.cancel_scope.cancel()
 
 
 def _keeper(engine: Engine[DownloadLog], hub: Path, bounds: KeeperSettings) -> tuple[Keeper, SnapshotLog]:

@@ -1,6 +1,7 @@
 """Deleting and pruning: what goes, what stays, and how many bytes that really frees."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -183,7 +184,7 @@ async def test_hf_cache_prune_takes_nothing_that_is_pinned(hub: HubEmulator, tmp
         snapshot = await it.snapshot(repo, repo.head.id)
         it.paths(repo).keep_ref(snapshot.commit).unlink()  # type: ignore[arg-type]
         await it.client.pin_snapshot("org/m", repo.head.id, holder="h")
-        command = ["hf", "cache", "prune", "--yes", "--cache-dir", str(it.hub)]
+        command = [str(Path(sys.executable).parent / "hf"), "cache", "prune", "--yes", "--cache-dir", str(it.hub)]
         ended = await to_thread.run_sync(lambda: subprocess.run(command, capture_output=True, text=True))
         assert ended.returncode == 0, ended.stderr
         assert (await it.snapshot(repo, repo.head.id)).etag != ""

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 import anyio
 import structlog
 from anyio import CancelScope, CapacityLimiter, Event, Lock, to_thread
+from anyio.abc import TaskGroup
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
@@ -112,12 +113,16 @@ class Keeper:
         self._changing = Lock()
         self._thread = CapacityLimiter(1)
         self._unpinned = Event()
+        self._entering = 0
+        self._entered = Event()
+        self._tasks: TaskGroup
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Keeper"]:
         """Read the cache, then keep up with it until the body ends."""
         await self.rescan()
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             tasks.start_soon(self._repeat, self.settings.rescan_interval, self.rescan)
             tasks.start_soon(self._repeat, self.settings.expiry_interval, self._expire)
             tasks.start_soon(self._repeat, _TRASH_INTERVAL, self.empty_trash)
@@ -163,6 +168,24 @@ class Keeper:
         there = contents.snapshots.get(snapshot.commit)
         paths = {link.path for link in there.links} if there else set()
         return tuple(file for file in snapshot.listing if file.path in paths and file.blob_id)
+
+    def enter(self, repo: RepoId, commit: Commit) -> None:
+        """A download of it has succeeded: enter it beside other work; `settled` waits for that."""
+        self._entering += 1
+        self._tasks.start_soon(self._enter, repo, commit)
+
+    async def settled(self) -> None:
+        """Wait until what has succeeded before is entered, so that who saw a success finds it in a list."""
+        while self._entering:
+            await self._entered.wait()
+
+    async def _enter(self, repo: RepoId, commit: Commit) -> None:
+        try:
+            await self.used(repo, commit)
+        finally:
+            self._entering -= 1
+            entered, self._entered = self._entered, Event()
+            entered.set()
 
     async def used(self, repo: RepoId, commit: Commit) -> None:
         """A download of it has succeeded."""

@@ -82,6 +82,7 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
                 fields.parse("repo_id", RepoId.parse, request.repo_id)
         position = self._tokens.open(request.page_token, request)
         repo, _, commit = (position or "").partition("@")
+        await self._keeper.settled()
         page, more = fill_page(self._log.listed((repo, commit) if position else None, request.repo_id), size)
         token = self._tokens.seal(f"{page[-1].repo_id}@{page[-1].commit}", request) if more else ""
         cursor = cursor_message(self._log.snapshots.cursor)
