@@ -27,5 +27,15 @@ async def backend() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+    """Closes the answers that a test has left open, whatever became of it."""
+    answers: list[aiohttp.ClientResponse] = []
+
+    async def remember(_session: object, _context: object, ended: aiohttp.TraceRequestEndParams) -> None:
+        answers.append(ended.response)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(remember)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60), trace_configs=[trace]) as session:
         yield session
+        for answer in answers:
+            answer.close()
