@@ -11,7 +11,7 @@ import anyio
 import pytest
 from aiohttp import web
 from slipway_runner.backends.base import Task
-from slipway_runner.gateway.proxy import MOST_BODY_BYTES
+from slipway_runner.gateway.intake import MOST_BODY_BYTES
 from slipway_runner.gateway.refusal import Refusal
 from slipway_runner.gateway.routes import Route, Table
 from slipway_runner.models.states import State

@@ -8,25 +8,17 @@ from typing import Any
 
 import aiohttp
 import anyio
-import anyio.to_thread
 import structlog
 from aiohttp import web
 from slipway_service.fault import Reason
 
-from slipway_runner.gateway.body import Body, Malformed, parse
+from slipway_runner.gateway.intake import read
 from slipway_runner.gateway.keys import ApiKeys
 from slipway_runner.gateway.meters import BROKEN_OFF, CLIENT_GONE, Meters
 from slipway_runner.gateway.refusal import Refusal
 from slipway_runner.gateway.routes import ENDPOINT_TASKS, RETRY_AFTER, Route, Table
 from slipway_runner.gateway.traffic import Traffic
 from slipway_runner.gateway.upstream import ask
-
-MOST_BODY_BYTES = 32 * 1024 * 1024
-"""Largest request: a long context with a few images in it."""
-
-_INLINE_BYTES = 64 * 1024
-"""Of a body that is searched for its model on the event loop, where that takes a millisecond and other streams wait;
-larger ones are searched on a thread."""
 
 _IDLE_SECONDS = 75.0
 """That a connection may be kept without a request on it; as nginx has it."""
@@ -134,7 +126,7 @@ class Proxy:
             self._meters.count(call.model, request.path, call.code)
 
     async def _infer(self, call: _Call) -> web.StreamResponse:
-        body = await _read(call.request)
+        body = await read(call.request)
         if isinstance(body, Refusal):
             return call.refuse(body)
         path = call.request.path
@@ -225,30 +217,6 @@ _STARTING = Refusal(
 _WRONG_KEY = Refusal(
     status=401, code="invalid_api_key", text="Send one of this gateway's keys as `Authorization: Bearer KEY`."
 )
-_TOO_LARGE = Refusal(
-    status=413, code=Reason.INVALID_FIELDS, text=f"The request is larger than {MOST_BODY_BYTES:,} bytes."
-)
-_ENCODED = Refusal(status=415, code=Reason.INVALID_FIELDS, text="Send the request without Content-Encoding.")
-
-
-async def _read(request: web.Request) -> Body | Refusal:
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        return _ENCODED
-    if (request.content_length or 0) > MOST_BODY_BYTES:
-        return _TOO_LARGE
-    size, chunks = 0, []
-    try:
-        while chunk := await request.content.readany():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MOST_BODY_BYTES:
-                return _TOO_LARGE
-        raw = b"".join(chunks)
-        return parse(raw) if size <= _INLINE_BYTES else await anyio.to_thread.run_sync(parse, raw)
-    except web.RequestPayloadError:
-        return Refusal(status=400, code=Reason.INVALID_FIELDS, text="The request's body is no HTTP.")
-    except Malformed as error:
-        return Refusal(status=400, code=Reason.INVALID_FIELDS, text=str(error))
 
 
 def _cut(request: web.Request) -> None:
