@@ -45,6 +45,11 @@ def _with_progress(model: Model, update: ModelProgressUpdate) -> Model:
 MODELS: Kind[Model, ModelProgressUpdate] = Kind("model", _with_progress)
 
 
+CLOSELY = 0.05
+"""Seconds between two batches of progress for who follows one load: the least that runners give. Small weights are read
+within a quarter of a second, and their shards would otherwise go unseen."""
+
+
 class ModelCalls(Client):
     """Models: load, watch, choose, stop. They are named by `models/{id}` or by the id alone."""
 
@@ -179,7 +184,12 @@ class ModelCalls(Client):
         """A model from an answer, and then with every change, until it is LOADED; see `load`."""
         done = {ModelState.MODEL_STATE_LOADED, ModelState.MODEL_STATE_ERROR, ModelState.MODEL_STATE_UNLOADED}
         watch = self.watch_models(
-            [model.name], after=cursor, known=[model], until_done=True, on_disconnect=on_disconnect
+            [model.name],
+            after=cursor,
+            known=[model],
+            until_done=True,
+            min_progress_interval=CLOSELY,
+            on_disconnect=on_disconnect,
         )
         async for model in versions(model, watch, lambda model: model.state in done):
             yield model
