@@ -40,6 +40,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED. The server gave up at the caller's deadline; what had begun goes on unless the message says otherwise."""
     ERROR_REASON_STREAM_STALLED: _ErrorReason.ValueType  # 8
     """UNAVAILABLE + RetryInfo. The client read nothing from the stream for a minute, so the server ended it; resume from the last cursor."""
+    ERROR_REASON_SERVICE_NOT_FOUND: _ErrorReason.ValueType  # 9
+    """NOT_FOUND. `grpc.health.v1.Health/Check` was asked for a service or resource that has no status."""
     ERROR_REASON_REPO_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND. The Hub has no such repository, or hides it from this credential."""
     ERROR_REASON_REVISION_NOT_FOUND: _ErrorReason.ValueType  # 21
@@ -179,6 +181,8 @@ ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 7
 """DEADLINE_EXCEEDED. The server gave up at the caller's deadline; what had begun goes on unless the message says otherwise."""
 ERROR_REASON_STREAM_STALLED: ErrorReason.ValueType  # 8
 """UNAVAILABLE + RetryInfo. The client read nothing from the stream for a minute, so the server ended it; resume from the last cursor."""
+ERROR_REASON_SERVICE_NOT_FOUND: ErrorReason.ValueType  # 9
+"""NOT_FOUND. `grpc.health.v1.Health/Check` was asked for a service or resource that has no status."""
 ERROR_REASON_REPO_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND. The Hub has no such repository, or hides it from this credential."""
 ERROR_REASON_REVISION_NOT_FOUND: ErrorReason.ValueType  # 21

@@ -175,6 +175,7 @@ class Variant(_message.Message):
     MEMORY_FIELD_NUMBER: _builtins.int
     DEFAULT_FIELD_NUMBER: _builtins.int
     FITS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique within the commit: the quantisation (`Q4_K_M`), with a folder or base name before it where that is ambiguous
     (`instruct/Q4_K_M`), or the format (`safetensors`, `onnx`, `pytorch`), with a qualifier where there are several (`safetensors-fp16`).
@@ -205,6 +206,12 @@ class Variant(_message.Message):
     def fits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fit]:
         """One entry for each device of the request; empty when it named none."""
 
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of parts that the names of the others speak of and that the commit does not have, the first few of them. Such a
+        variant cannot be loaded and is never the default; empty for a whole one.
+        """
+
     def __init__(
         self,
         *,
@@ -218,10 +225,11 @@ class Variant(_message.Message):
         memory: Global___MemoryEstimate | None = ...,
         default: _builtins.bool = ...,
         fits: _abc.Iterable[Global___Fit] | None = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bits_per_weight", b"_bits_per_weight", "bits_per_weight", b"bits_per_weight", "memory", b"memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bits_per_weight", b"_bits_per_weight", "bits_per_weight", b"bits_per_weight", "default", b"default", "files", b"files", "fits", b"fits", "format", b"format", "memory", b"memory", "name", b"name", "projector_files", b"projector_files", "quantization", b"quantization", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bits_per_weight", b"_bits_per_weight", "bits_per_weight", b"bits_per_weight", "default", b"default", "files", b"files", "fits", b"fits", "format", b"format", "memory", b"memory", "missing", b"missing", "name", b"name", "projector_files", b"projector_files", "quantization", b"quantization", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bits_per_weight: _TypeAlias = _typing.Literal["bits_per_weight"]  # noqa: Y015
     _WhichOneofArgType__bits_per_weight: _TypeAlias = _typing.Literal["_bits_per_weight", b"_bits_per_weight"]  # noqa: Y015

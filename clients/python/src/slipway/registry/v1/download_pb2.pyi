@@ -263,7 +263,7 @@ class Download(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why it FAILED, or the failure it backs off from; code 0 or unset otherwise."""
+        """Why it FAILED, the failure it backs off from (with RetryInfo), or the space it waits for; unset otherwise."""
 
     @_builtins.property
     def progress(self) -> Global___DownloadProgress:

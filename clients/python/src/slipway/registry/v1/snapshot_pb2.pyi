@@ -32,11 +32,13 @@ class _FindingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FindingKi
     FINDING_KIND_UNSPECIFIED: _FindingKind.ValueType  # 0
     """Never sent."""
     FINDING_KIND_DAMAGED: _FindingKind.ValueType  # 1
-    """Its content does not have its hash."""
+    """Its content does not have its hash, or its length."""
     FINDING_KIND_MISSING: _FindingKind.ValueType  # 2
-    """The snapshot links it and its blob is not there, or shorter."""
+    """The snapshot links it and its blob is not there, or shorter; of an import: the commit has no such file."""
     FINDING_KIND_UNREADABLE: _FindingKind.ValueType  # 3
-    """It could not be read; `detail` has the cause."""
+    """It could not be read, or is not what may be read: no regular file, a link out of a directory to import. `detail`
+    has the cause.
+    """
     FINDING_KIND_REPAIRED: _FindingKind.ValueType  # 4
     """It was damaged or missing and has been fetched again."""
 
@@ -46,11 +48,13 @@ class FindingKind(_FindingKind, metaclass=_FindingKindEnumTypeWrapper):
 FINDING_KIND_UNSPECIFIED: FindingKind.ValueType  # 0
 """Never sent."""
 FINDING_KIND_DAMAGED: FindingKind.ValueType  # 1
-"""Its content does not have its hash."""
+"""Its content does not have its hash, or its length."""
 FINDING_KIND_MISSING: FindingKind.ValueType  # 2
-"""The snapshot links it and its blob is not there, or shorter."""
+"""The snapshot links it and its blob is not there, or shorter; of an import: the commit has no such file."""
 FINDING_KIND_UNREADABLE: FindingKind.ValueType  # 3
-"""It could not be read; `detail` has the cause."""
+"""It could not be read, or is not what may be read: no regular file, a link out of a directory to import. `detail`
+has the cause.
+"""
 FINDING_KIND_REPAIRED: FindingKind.ValueType  # 4
 """It was damaged or missing and has been fetched again."""
 Global___FindingKind: _TypeAlias = FindingKind  # noqa: Y015
@@ -68,7 +72,9 @@ class _PruneReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PruneReas
     PRUNE_REASON_AGE: _PruneReason.ValueType  # 2
     """It was not used for longer than asked."""
     PRUNE_REASON_ABANDONED: _PruneReason.ValueType  # 3
-    """Partial files that no download has wanted for their retention."""
+    """Partial files that no download has wanted for their retention; under a quota also contents that nothing has linked for
+    an hour.
+    """
 
 class PruneReason(_PruneReason, metaclass=_PruneReasonEnumTypeWrapper):
     """Why a prune takes something."""
@@ -80,7 +86,9 @@ PRUNE_REASON_QUOTA: PruneReason.ValueType  # 1
 PRUNE_REASON_AGE: PruneReason.ValueType  # 2
 """It was not used for longer than asked."""
 PRUNE_REASON_ABANDONED: PruneReason.ValueType  # 3
-"""Partial files that no download has wanted for their retention."""
+"""Partial files that no download has wanted for their retention; under a quota also contents that nothing has linked for
+an hour.
+"""
 Global___PruneReason: _TypeAlias = PruneReason  # noqa: Y015
 
 @_typing.final
@@ -135,7 +143,7 @@ class SnapshotVariant(_message.Message):
     name: _builtins.str
     """Its name within the commit, for example `Q4_K_M`."""
     complete: _builtins.bool
-    """Whether every file of it is present."""
+    """Whether every file of it is present, and none known to be damaged."""
     verified: _builtins.bool
     """Whether every file of it was hashed by us and found right."""
     present_bytes: _builtins.int
@@ -180,6 +188,7 @@ class Snapshot(_message.Message):
     PIN_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     USE_TIME_FIELD_NUMBER: _builtins.int
+    DAMAGED_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`snapshots/{id}`."""
     uid: _builtins.str
@@ -193,13 +202,17 @@ class Snapshot(_message.Message):
     path: _builtins.str
     """Path relative to the hub cache: `models--org--name/snapshots/<commit>`."""
     complete: _builtins.bool
-    """Whether every file of the commit is present."""
+    """Whether every file of the commit is present, and none known to be damaged."""
     present_bytes: _builtins.int
     """Sum of its present files, bytes."""
     exclusive_bytes: _builtins.int
     """Of those, what would be freed if it were deleted: blobs that no other snapshot links."""
     pin_count: _builtins.int
     """Pins that hold it."""
+    damaged_count: _builtins.int
+    """Files whose last hash was wrong, found by VerifySnapshot or in the background. VerifySnapshot with `repair`, or downloading
+    again, replaces them.
+    """
     @_builtins.property
     def refs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names that point at it in the cache: branches, tags, `refs/pr/N`; those kept for our own use are left out."""
@@ -238,10 +251,11 @@ class Snapshot(_message.Message):
         pin_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         use_time: _timestamp_pb2.Timestamp | None = ...,
+        damaged_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "use_time", b"use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "complete", b"complete", "create_time", b"create_time", "etag", b"etag", "exclusive_bytes", b"exclusive_bytes", "files", b"files", "name", b"name", "path", b"path", "pin_count", b"pin_count", "present_bytes", b"present_bytes", "refs", b"refs", "repo_id", b"repo_id", "uid", b"uid", "use_time", b"use_time", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "complete", b"complete", "create_time", b"create_time", "damaged_count", b"damaged_count", "etag", b"etag", "exclusive_bytes", b"exclusive_bytes", "files", b"files", "name", b"name", "path", b"path", "pin_count", b"pin_count", "present_bytes", b"present_bytes", "refs", b"refs", "repo_id", b"repo_id", "uid", b"uid", "use_time", b"use_time", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,7 +335,7 @@ Global___SnapshotVerification: _TypeAlias = SnapshotVerification  # noqa: Y015
 
 @_typing.final
 class Finding(_message.Message):
-    """A finding of a verification."""
+    """A finding of a verification or of an import."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -333,9 +347,9 @@ class Finding(_message.Message):
     kind: Global___FindingKind.ValueType
     """What is wrong."""
     path: _builtins.str
-    """Path within the repository."""
+    """Path within the repository; bytes of a name that are no UTF-8 are written as escapes."""
     expected_blob_id: _builtins.str
-    """The hash it should have."""
+    """The hash it should have; empty for what the commit does not have."""
     actual_blob_id: _builtins.str
     """The hash it has; empty when it could not be read whole."""
     detail: _builtins.str
@@ -373,6 +387,7 @@ class Pin(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_REQUESTED_FIELD_NUMBER: _builtins.int
     CLAIM_FIELD_NUMBER: _builtins.int
+    RELEASE_REFUSAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pins/{id}`. The id is a UUID, unique for ever, and the `uid` of the pin's deletion."""
     holder: _builtins.str
@@ -387,6 +402,8 @@ class Pin(_message.Message):
     """Whether someone wants the snapshot deleted: the holder is asked to stop using it and to unpin."""
     claim: _builtins.str
     """What the holder needs it for, its own word: the uid of a model, say. Holder, claim and snapshot together are unique."""
+    release_refusal: _builtins.str
+    """Why the holder does not let go although it was asked, in its own words; empty while it has not said no."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths it covers; empty covers the whole snapshot."""
@@ -412,10 +429,11 @@ class Pin(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         release_requested: _builtins.bool = ...,
         claim: _builtins.str = ...,
+        release_refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "commit", b"commit", "create_time", b"create_time", "expire_time", b"expire_time", "holder", b"holder", "name", b"name", "paths", b"paths", "release_requested", b"release_requested", "repo_id", b"repo_id", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "commit", b"commit", "create_time", b"create_time", "expire_time", b"expire_time", "holder", b"holder", "name", b"name", "paths", b"paths", "release_refusal", b"release_refusal", "release_requested", b"release_requested", "repo_id", b"repo_id", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -513,7 +531,7 @@ class CacheUsage(_message.Message):
     pinned_bytes: _builtins.int
     """Of those: pinned, bytes."""
     partial_bytes: _builtins.int
-    """Partial files of downloads, bytes."""
+    """Partial files of downloads, and contents that no snapshot has: what a failed download or a killed deletion left, bytes."""
     trash_bytes: _builtins.int
     """Deleted and kept for readers that still have them open, bytes."""
     quota_bytes: _builtins.int
@@ -544,6 +562,60 @@ class CacheUsage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CacheUsage: _TypeAlias = CacheUsage  # noqa: Y015
+
+@_typing.final
+class RepoUsage(_message.Message):
+    """What a repository takes of the cache. Sizes count every file on disk once, however many links it has within the repository;
+    one that two repositories share counts in both, so that the sum over repositories may be more than the cache takes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPO_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_BYTES_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_BYTES_FIELD_NUMBER: _builtins.int
+    PINNED_BYTES_FIELD_NUMBER: _builtins.int
+    PARTIAL_BYTES_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_COUNT_FIELD_NUMBER: _builtins.int
+    PIN_COUNT_FIELD_NUMBER: _builtins.int
+    USE_TIME_FIELD_NUMBER: _builtins.int
+    repo_id: _builtins.str
+    """`owner/name`."""
+    snapshot_bytes: _builtins.int
+    """Its snapshots, bytes."""
+    exclusive_bytes: _builtins.int
+    """Of those, what would come free if all of its snapshots were deleted: files that no other repository links."""
+    pinned_bytes: _builtins.int
+    """Of its snapshots: pinned, bytes."""
+    partial_bytes: _builtins.int
+    """Partial files of its downloads, and contents that none of the cache's snapshots has, bytes."""
+    snapshot_count: _builtins.int
+    """How many snapshots it has."""
+    pin_count: _builtins.int
+    """Pins that hold any of them."""
+    @_builtins.property
+    def use_time(self) -> _timestamp_pb2.Timestamp:
+        """When any of them was last pinned, downloaded or resolved; absent when there is none."""
+
+    def __init__(
+        self,
+        *,
+        repo_id: _builtins.str = ...,
+        snapshot_bytes: _builtins.int = ...,
+        exclusive_bytes: _builtins.int = ...,
+        pinned_bytes: _builtins.int = ...,
+        partial_bytes: _builtins.int = ...,
+        snapshot_count: _builtins.int = ...,
+        pin_count: _builtins.int = ...,
+        use_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["use_time", b"use_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclusive_bytes", b"exclusive_bytes", "partial_bytes", b"partial_bytes", "pin_count", b"pin_count", "pinned_bytes", b"pinned_bytes", "repo_id", b"repo_id", "snapshot_bytes", b"snapshot_bytes", "snapshot_count", b"snapshot_count", "use_time", b"use_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepoUsage: _TypeAlias = RepoUsage  # noqa: Y015
 
 @_typing.final
 class PruneItem(_message.Message):

@@ -338,8 +338,11 @@ class DeleteSnapshotResponse(_message.Message):
     PATHS_FIELD_NUMBER: _builtins.int
     RELEASED_HOLDERS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
     freed_bytes: _builtins.int
     """Bytes that came free, or will when readers that still have the files open are done."""
+    snapshot: _builtins.str
+    """What it was about, `snapshots/{id}`."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths removed."""
@@ -359,10 +362,11 @@ class DeleteSnapshotResponse(_message.Message):
         paths: _abc.Iterable[_builtins.str] | None = ...,
         released_holders: _abc.Iterable[_builtins.str] | None = ...,
         cursor: _watch_pb2.Cursor | None = ...,
+        snapshot: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "freed_bytes", b"freed_bytes", "paths", b"paths", "released_holders", b"released_holders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "freed_bytes", b"freed_bytes", "paths", b"paths", "released_holders", b"released_holders", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -568,16 +572,21 @@ Global___ImportSnapshotResponse: _TypeAlias = ImportSnapshotResponse  # noqa: Y0
 
 @_typing.final
 class GetCacheUsageRequest(_message.Message):
-    """Nothing to say."""
+    """How much to say."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    BY_REPO_FIELD_NUMBER: _builtins.int
+    by_repo: _builtins.bool
+    """Says what each repository takes, too."""
     def __init__(
         self,
+        *,
+        by_repo: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_repo", b"by_repo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -590,18 +599,24 @@ class GetCacheUsageResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USAGE_FIELD_NUMBER: _builtins.int
+    REPOS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def usage(self) -> _snapshot_pb2.CacheUsage:
         """Where its bytes are."""
+
+    @_builtins.property
+    def repos(self) -> _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.RepoUsage]:
+        """With `by_repo`: every repository that takes space, by its id."""
 
     def __init__(
         self,
         *,
         usage: _snapshot_pb2.CacheUsage | None = ...,
+        repos: _abc.Iterable[_snapshot_pb2.RepoUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["repos", b"repos", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -620,6 +635,7 @@ class PinSnapshotRequest(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
     CLAIM_FIELD_NUMBER: _builtins.int
+    RELEASE_REFUSAL_FIELD_NUMBER: _builtins.int
     repo_id: _builtins.str
     """`owner/name`."""
     revision: _builtins.str
@@ -630,6 +646,10 @@ class PinSnapshotRequest(_message.Message):
     """An operator's keep: it does not end by itself. Excludes `ttl`."""
     claim: _builtins.str
     """What the holder needs it for, its own word (a runner gives the model's uid), at most 256 characters; may be empty."""
+    release_refusal: _builtins.str
+    """Says no to a release that was asked for, and why, at most 256 characters: whoever waits to delete is told at once. Empty
+    says nothing. It holds until the release is asked for again.
+    """
     @_builtins.property
     def selection(self) -> _selection_pb2.Selection:
         """Which files; unset covers the whole snapshot."""
@@ -648,10 +668,11 @@ class PinSnapshotRequest(_message.Message):
         ttl: _duration_pb2.Duration | None = ...,
         keep: _builtins.bool = ...,
         claim: _builtins.str = ...,
+        release_refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["selection", b"selection", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "holder", b"holder", "keep", b"keep", "repo_id", b"repo_id", "revision", b"revision", "selection", b"selection", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "holder", b"holder", "keep", b"keep", "release_refusal", b"release_refusal", "repo_id", b"repo_id", "revision", b"revision", "selection", b"selection", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -153,15 +153,16 @@ class SnapshotServiceServicer:
 
     def ExportSnapshot(self, request, context):
         """Writes a snapshot as real files into a directory of its own under an allowed root.
-        Errors: SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
+        Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE,
+        HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportSnapshot(self, request, context):
-        """Takes a directory of real files into the cache, each by its hash.
-        Errors: PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+        """Takes a directory of real files into the cache, each by its hash. Files of it that are not taken are findings.
+        Errors: INVALID_FIELDS, PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

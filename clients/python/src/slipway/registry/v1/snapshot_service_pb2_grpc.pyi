@@ -53,11 +53,12 @@ class SnapshotServiceStub:
     """Removes what was not used for long, or until the cache is within its quota; never anything pinned."""
     ExportSnapshot: _grpc.UnaryStreamMultiCallable[_snapshot_service_pb2.ExportSnapshotRequest, _snapshot_service_pb2.ExportSnapshotResponse]
     """Writes a snapshot as real files into a directory of its own under an allowed root.
-    Errors: SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
+    Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE,
+    HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
     """
     ImportSnapshot: _grpc.UnaryStreamMultiCallable[_snapshot_service_pb2.ImportSnapshotRequest, _snapshot_service_pb2.ImportSnapshotResponse]
-    """Takes a directory of real files into the cache, each by its hash.
-    Errors: PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+    """Takes a directory of real files into the cache, each by its hash. Files of it that are not taken are findings.
+    Errors: INVALID_FIELDS, PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
     """
     GetCacheUsage: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.GetCacheUsageRequest, _snapshot_service_pb2.GetCacheUsageResponse]
     """Says where the cache's bytes are."""
@@ -98,11 +99,12 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """Removes what was not used for long, or until the cache is within its quota; never anything pinned."""
     ExportSnapshot: _aio.UnaryStreamMultiCallable[_snapshot_service_pb2.ExportSnapshotRequest, _snapshot_service_pb2.ExportSnapshotResponse]  # type: ignore[assignment]
     """Writes a snapshot as real files into a directory of its own under an allowed root.
-    Errors: SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
+    Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE,
+    HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
     """
     ImportSnapshot: _aio.UnaryStreamMultiCallable[_snapshot_service_pb2.ImportSnapshotRequest, _snapshot_service_pb2.ImportSnapshotResponse]  # type: ignore[assignment]
-    """Takes a directory of real files into the cache, each by its hash.
-    Errors: PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+    """Takes a directory of real files into the cache, each by its hash. Files of it that are not taken are findings.
+    Errors: INVALID_FIELDS, PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
     """
     GetCacheUsage: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.GetCacheUsageRequest, _snapshot_service_pb2.GetCacheUsageResponse]  # type: ignore[assignment]
     """Says where the cache's bytes are."""
@@ -182,7 +184,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_service_pb2.ExportSnapshotResponse], _abc.AsyncIterator[_snapshot_service_pb2.ExportSnapshotResponse]]:
         """Writes a snapshot as real files into a directory of its own under an allowed root.
-        Errors: SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
+        Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE,
+        HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
         """
 
     @_abc_1.abstractmethod
@@ -191,8 +194,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.ImportSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_service_pb2.ImportSnapshotResponse], _abc.AsyncIterator[_snapshot_service_pb2.ImportSnapshotResponse]]:
-        """Takes a directory of real files into the cache, each by its hash.
-        Errors: PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+        """Takes a directory of real files into the cache, each by its hash. Files of it that are not taken are findings.
+        Errors: INVALID_FIELDS, PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
         """
 
     @_abc_1.abstractmethod

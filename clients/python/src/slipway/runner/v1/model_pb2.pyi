@@ -388,6 +388,7 @@ class ModelSpec(_message.Message):
     IDLE_TTL_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
+    LOAD_ON_DEMAND_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """A file or directory on this host, absolute, under a root that the runner's configuration allows."""
     variant: _builtins.str
@@ -404,6 +405,11 @@ class ModelSpec(_message.Message):
     """What happens when the backend ends by itself."""
     pinned: _builtins.bool
     """Never evicted to make room for another."""
+    load_on_demand: _builtins.bool
+    """After it was unloaded for being idle or to make room for another, a request to the gateway that names it loads it again, and
+    may in turn unload others as `LoadModelRequest.evict` says; requests get 503 with Retry-After until it is LOADED. Until then
+    it is not found here, and the gateway lists it as UNLOADED. UnloadModel, or another load under its id, ends that.
+    """
     @_builtins.property
     def repo(self) -> Global___RepoSource:
         """A repository of the Hub, through the registry."""
@@ -428,8 +434,8 @@ class ModelSpec(_message.Message):
 
     @_builtins.property
     def start_timeout(self) -> _duration_pb2.Duration:
-        """A load without any progress for so long has stalled; unset: by backend (120 s llama-server and transformers, 300 s vLLM
-        and SGLang). 1 s to 24 h.
+        """A load without any progress for so long has stalled; unset: by backend (120 s llama-server, 300 s the others). 1 s to 24 h.
+        What keeps reporting progress without an end is given up, too, after a time that grows with the size of the weights.
         """
 
     @_builtins.property
@@ -458,10 +464,11 @@ class ModelSpec(_message.Message):
         idle_ttl: _duration_pb2.Duration | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         pinned: _builtins.bool = ...,
+        load_on_demand: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle_ttl", b"idle_ttl", "path", b"path", "repo", b"repo", "settings", b"settings", "source", b"source", "start_timeout", b"start_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "devices", b"devices", "environment", b"environment", "file", b"file", "flags", b"flags", "idle_ttl", b"idle_ttl", "path", b"path", "pinned", b"pinned", "repo", b"repo", "restart_policy", b"restart_policy", "settings", b"settings", "source", b"source", "start_timeout", b"start_timeout", "task", b"task", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "devices", b"devices", "environment", b"environment", "file", b"file", "flags", b"flags", "idle_ttl", b"idle_ttl", "load_on_demand", b"load_on_demand", "path", b"path", "pinned", b"pinned", "repo", b"repo", "restart_policy", b"restart_policy", "settings", b"settings", "source", b"source", "start_timeout", b"start_timeout", "task", b"task", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["repo", "path"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015

@@ -74,7 +74,7 @@ class LoadModelRequest(_message.Message):
     """Other models may be unloaded to make room: the least recently used first, never a pinned or an active one."""
     replaces: _builtins.str
     """A model to switch from, `models/{id}`: this one loads beside it, takes over where that one is active, and then that one
-    is unloaded.
+    is unloaded; at once where this one is LOADED already.
     """
     unload_first: _builtins.bool
     """With `replaces`, where both do not fit: unload the old one first. Without it that is refused."""

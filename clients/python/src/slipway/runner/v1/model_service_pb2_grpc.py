@@ -85,9 +85,10 @@ class ModelServiceServicer:
         """Starts a load and answers at once with the model in LOADING. An equal spec under the id answers with the model there is
         (loaded, or joins the load). A model in ERROR is loaded anew with a new uid. What is wrong with the request is an error
         here; what goes wrong afterwards is the model's `error`. Errors: INVALID_FIELDS, MODEL_ID_TAKEN (another spec; the
-        message has the difference), MODEL_UNLOADING, BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED,
-        ENVIRONMENT_NOT_ALLOWED, PATH_NOT_ALLOWED, DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED,
-        REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, VARIANT_NOT_FOUND, REGISTRY_UNAVAILABLE, DRAINING.
+        message has the difference), MODEL_UNLOADING, MODEL_NOT_LOADED (it was there already and cannot replace another now),
+        BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, PATH_NOT_ALLOWED,
+        DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
+        VARIANT_NOT_FOUND, REGISTRY_UNAVAILABLE, DISK_FULL, DISK_FAULT, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

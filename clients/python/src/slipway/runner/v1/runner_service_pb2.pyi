@@ -76,9 +76,9 @@ class DrainRunnerRequest(_message.Message):
     KEEP_MODELS_FIELD_NUMBER: _builtins.int
     DRAIN_TIMEOUT_FIELD_NUMBER: _builtins.int
     undo: _builtins.bool
-    """Take loads again."""
+    """Take models again. What is being unloaded goes all the same. Excludes the other fields."""
     keep_models: _builtins.bool
-    """Keep the models that are loaded."""
+    """Keep the models that are there, and start them again as their restart policies say."""
     @_builtins.property
     def drain_timeout(self) -> _duration_pb2.Duration:
         """How long requests in flight may take before a backend is stopped; unset means the runner's setting (30 s)."""

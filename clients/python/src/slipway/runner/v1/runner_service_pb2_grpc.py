@@ -59,7 +59,10 @@ class RunnerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainRunner(self, request, context):
-        """Refuses new loads from now on and unloads every model, or with `undo` takes loads again.
+        """Refuses new models (DRAINING) from now on and begins to unload every model that there is, or with `undo` takes them again.
+        Answers at once; WatchModels tells when the models are gone. A load of a model that is there can still be joined. It lasts
+        until it is undone or the runner is started again. While it lasts, the health of ModelService is NOT_SERVING; that of the
+        server and of RunnerService stays SERVING, since reads, watches and the undo are served. Errors: INVALID_FIELDS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,11 @@ class RunnerServiceStub:
     GetRunner: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.GetRunnerRequest, _runner_service_pb2.GetRunnerResponse]
     """Reads host, devices, backends. Devices are read anew with each call."""
     DrainRunner: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.DrainRunnerRequest, _runner_service_pb2.DrainRunnerResponse]
-    """Refuses new loads from now on and unloads every model, or with `undo` takes loads again."""
+    """Refuses new models (DRAINING) from now on and begins to unload every model that there is, or with `undo` takes them again.
+    Answers at once; WatchModels tells when the models are gone. A load of a model that is there can still be joined. It lasts
+    until it is undone or the runner is started again. While it lasts, the health of ModelService is NOT_SERVING; that of the
+    server and of RunnerService stays SERVING, since reads, watches and the undo are served. Errors: INVALID_FIELDS.
+    """
 
 @_typing.type_check_only
 class RunnerServiceAsyncStub(RunnerServiceStub):
@@ -46,7 +50,11 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     GetRunner: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.GetRunnerRequest, _runner_service_pb2.GetRunnerResponse]  # type: ignore[assignment]
     """Reads host, devices, backends. Devices are read anew with each call."""
     DrainRunner: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.DrainRunnerRequest, _runner_service_pb2.DrainRunnerResponse]  # type: ignore[assignment]
-    """Refuses new loads from now on and unloads every model, or with `undo` takes loads again."""
+    """Refuses new models (DRAINING) from now on and begins to unload every model that there is, or with `undo` takes them again.
+    Answers at once; WatchModels tells when the models are gone. A load of a model that is there can still be joined. It lasts
+    until it is undone or the runner is started again. While it lasts, the health of ModelService is NOT_SERVING; that of the
+    server and of RunnerService stays SERVING, since reads, watches and the undo are served. Errors: INVALID_FIELDS.
+    """
 
 class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The runner itself."""
@@ -65,6 +73,10 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runner_service_pb2.DrainRunnerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runner_service_pb2.DrainRunnerResponse, _abc.Awaitable[_runner_service_pb2.DrainRunnerResponse]]:
-        """Refuses new loads from now on and unloads every model, or with `undo` takes loads again."""
+        """Refuses new models (DRAINING) from now on and begins to unload every model that there is, or with `undo` takes them again.
+        Answers at once; WatchModels tells when the models are gone. A load of a model that is there can still be joined. It lasts
+        until it is undone or the runner is started again. While it lasts, the health of ModelService is NOT_SERVING; that of the
+        server and of RunnerService stays SERVING, since reads, watches and the undo are served. Errors: INVALID_FIELDS.
+        """
 
 def add_RunnerServiceServicer_to_server(servicer: RunnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
