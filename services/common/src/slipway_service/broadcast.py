@@ -11,7 +11,7 @@ import anyio
 
 from slipway_service.eventlog import EventLog
 from slipway_service.fault import Fault, Reason
-from slipway_service.metrics import WatchMetrics
+from slipway_service.metrics import LogMetrics
 from slipway_service.watcher import DEFAULT_PACE, Batch, Pace, Watch, Watcher
 
 RETRY_AFTER_DRAIN = 1.0
@@ -57,11 +57,11 @@ class Broadcast:
         log: EventLog,
         *,
         pace: Pace = DEFAULT_PACE,
-        metrics: WatchMetrics | None = None,
+        metrics: LogMetrics | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.log = log
-        self.metrics = metrics or WatchMetrics.unregistered()
+        self.metrics = metrics or LogMetrics.unregistered()
         self._pace = pace
         self._uniform = uniform
         self._draining = False

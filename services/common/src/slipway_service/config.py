@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, TypeVar, get_origin
+from typing import Any, ClassVar, TypeVar, get_origin
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -42,7 +42,10 @@ S = TypeVar("S", bound="Settings")
 
 
 class UsageError(Exception):
-    """The program was called wrongly; the text says how to do it right, in one line."""
+    """The program was called wrongly. Each argument is a line about one thing: how to do it right."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class Settings(BaseSettings):
@@ -82,14 +85,14 @@ class Settings(BaseSettings):
 class ServiceSettings(Settings):
     """What both services are configured with."""
 
+    insecure: bool = Field(
+        default=False,
+        description="Allow listening beyond loopback although anybody who reaches the port may then call everything.",
+    )
     listen: Listen = Field(description="Where gRPC is served; port 0 picks a free one.")
     metrics_listen: Listen = Field(description="Where Prometheus metrics are served, over HTTP; 0 as above.")
     state_dir: Path = Field(
         description="Directory for what outlives the service, its `address` and `addresses.json`, and its admin socket."
-    )
-    insecure: bool = Field(
-        default=False,
-        description="Allow listening beyond loopback although anybody who reaches the port may then call everything.",
     )
     drain_notice: Duration = Field(
         default=0.0,
@@ -106,16 +109,22 @@ class ServiceSettings(Settings):
     log_format: LogFormat = Field(default=LogFormat.CONSOLE, description="How log lines look on standard error.")
     log_level: LogLevel = Field(default=LogLevel.INFO, description="From which level on lines are logged.")
 
-    @model_validator(mode="after")
-    def _loopback_unless_insecure(self) -> Self:
-        for name in type(self).model_fields:
-            address = getattr(self, name)
-            if isinstance(address, ListenAddress) and not address.is_loopback and not self.insecure:
-                raise ValueError(
-                    f"{flag(name)} {address} can be reached from other hosts, and there is no TLS or authentication "
-                    "yet: listen on 127.0.0.1, or say --insecure if the network is trusted"
-                )
-        return self
+    @field_validator("*")
+    @classmethod
+    def _loopback_unless_insecure(cls, value: Any, info: ValidationInfo) -> Any:
+        """`insecure` is the first field, so that it is known here."""
+        if isinstance(value, ListenAddress) and not value.is_loopback and info.data.get("insecure") is False:
+            raise ValueError(
+                f"{value} can be reached from other hosts, and there is no TLS or authentication yet: "
+                "listen on 127.0.0.1, or say --insecure if the network is trusted"
+            )
+        return value
+
+    @property
+    def exposed(self) -> list[tuple[str, ListenAddress]]:
+        """The addresses that other hosts may reach, each with its flag."""
+        given = ((flag(name), getattr(self, name)) for name in type(self).model_fields)
+        return [(name, it) for name, it in given if isinstance(it, ListenAddress) and not it.is_loopback]
 
 
 def load(settings: type[S], flags: Mapping[str, Any], config: Path | None = None) -> S:
@@ -127,35 +136,39 @@ def load(settings: type[S], flags: Mapping[str, Any], config: Path | None = None
         config: the TOML file that the command line names; else the program's `…_CONFIG` variable, else none.
 
     Raises:
-        UsageError: a value is wrong or an option unknown.
+        UsageError: values are wrong or options unknown; all of them are told at once.
     """
-    check_environment(settings, os.environ)
+    wrong = unknown_variables(settings, os.environ)
     variable = settings.prefix() + "CONFIG"
     path = config or (Path(os.environ[variable]) if os.environ.get(variable) else None)
-    values = _read_file(settings, path) if path else {}
+    values = _read_file(path) if path else {}
+    for key in sorted(values.keys() - settings.model_fields.keys()):
+        wrong.append(f"{path}: {key} is no option of {settings.program}{_nearest(key, settings.model_fields)}")
+        del values[key]
     token = _file.set(values)
     try:
-        return settings(**flags)
+        found = settings(**flags)
     except ValidationError as error:
-        first = error.errors()[0]
-        source = _source(settings, first["loc"], flags, path)
-        raise UsageError(f"{source}{first['msg'].removeprefix('Value error, ')}") from None
+        for each in error.errors():
+            source = _source(settings, each["loc"], flags, path)
+            wrong.append(source + each["msg"].removeprefix("Value error, "))
     finally:
         _file.reset(token)
+    if wrong:
+        raise UsageError(*wrong)
+    return found
 
 
-def check_environment(settings: type[Settings], names: Iterable[str]) -> None:
-    """Refuse variables that look like options and are none.
-
-    Raises:
-        UsageError: names the variable and the nearest one there is.
-    """
+def unknown_variables(settings: type[Settings], names: Iterable[str]) -> list[str]:
+    """What to say of variables that look like options and are none: which is the nearest that there is."""
     known = {variable(settings, name) for name in settings.model_fields} | {settings.prefix() + "CONFIG"}
     passed = OTHER_VARIABLES | settings.internal
     others = tuple(prefix for prefix in PROGRAMS if prefix != settings.prefix())
-    for name in sorted(names):
-        if name.startswith("SLIPWAY_") and name not in known | passed and not name.startswith(others):
-            raise UsageError(f"{name} is no option of {settings.program}{_nearest(name, known)}")
+    return [
+        f"{name} is no option of {settings.program}{_nearest(name, known)}"
+        for name in sorted(names)
+        if name.startswith("SLIPWAY_") and name not in known | passed and not name.startswith(others)
+    ]
 
 
 def flag(field: str) -> str:
@@ -173,17 +186,13 @@ def is_list(field: FieldInfo) -> bool:
     return get_origin(field.annotation) in (list, tuple, set, frozenset)
 
 
-def _read_file(settings: type[Settings], path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
-    for key in values:
-        if key not in settings.model_fields:
-            raise UsageError(f"{path}: {key} is no option of {settings.program}{_nearest(key, settings.model_fields)}")
-    return values
 
 
 def _source(settings: type[Settings], place: tuple[int | str, ...], flags: Mapping[str, Any], path: Path | None) -> str:

@@ -8,7 +8,6 @@ held while a slow client is written to.
 from typing import Any
 
 import anyio
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from slipway_service.fault import Fault, Reason
@@ -49,10 +48,15 @@ class Health(health_pb2_grpc.HealthServicer):
         self._ended = True
         self._tell()
 
-    async def Check(self, request: Any, context: Context) -> Any:
-        """The status of a service; NOT_FOUND for one that was never set, as the protocol demands."""
-        if request.service not in self._serving:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no status is known for {request.service!r}")
+    async def Check(self, request: Any, _context: Context) -> Any:
+        """The status of a service; NOT_FOUND for one that was never set, as the protocol demands.
+
+        Raises:
+            Fault: SERVICE_NOT_FOUND.
+        """
+        if (name := request.service) not in self._serving:
+            text = f"No status is known for {name!r}. Health/List has those that are."
+            raise Fault(Reason.SERVICE_NOT_FOUND, text, resource=name)
         return _Status(status=self._status(request.service))
 
     async def List(self, _request: Any, _context: Context) -> Any:

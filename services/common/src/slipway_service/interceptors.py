@@ -8,9 +8,11 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 from uuid import uuid4
 
+import anyio
 import grpc
 import structlog
 
@@ -77,7 +79,7 @@ class Calls(grpc.aio.ServerInterceptor):
         response: Any = None
         code = grpc.StatusCode.UNKNOWN
         try:
-            response = await self._behave(handler, method, behave, request, context)
+            response = await _scoped(partial(self._behave, handler, method, behave, request, context))
             code = context.code() or grpc.StatusCode.OK
         except asyncio.CancelledError:
             code = _cancelled_code(context)
@@ -108,6 +110,27 @@ class Calls(grpc.aio.ServerInterceptor):
         response = await behave(parsed, context)
         self._metrics.sent(method)
         return response
+
+
+async def _scoped(behave: Callable[[], Awaitable[Any]]) -> Any:
+    """Do it in a scope of its own, which a cancellation of the task cancels; return or raise when it has ended.
+
+    grpc.aio cancels a task, and anyio's shields, those of its threads too, hold off nothing but cancelled scopes: what
+    a handler has begun to store would be stored behind its back, and its locks would be free meanwhile.
+
+    Raises:
+        RuntimeError: it was cancelled, and the call is not.
+    """
+    responses: list[Any] = []
+
+    async def run() -> None:
+        responses.append(await behave())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+    if not responses:
+        raise RuntimeError("something that the handler waited for was cancelled by others")
+    return responses[0]
 
 
 async def _abort(context: Context, fault: Fault, request_id: str) -> None:

@@ -166,13 +166,24 @@ async def serve(
                 metrics_listener(settings.metrics_listen, registry) as metrics_address,
                 anyio.CancelScope() as limit,
             ):
-                log.info("listening", address=str(host.address), metrics=str(metrics_address))
                 async with opener(host):
+                    _tell_addresses(host, metrics_address)
                     await _serve_and_drain(host, str(metrics_address), task_status)
                     limit.deadline = anyio.current_time() + stop_limit
             if limit.cancelled_caught:
                 log.error("the service did not close in time", limit=stop_limit)
     log.info("stopped")
+
+
+def _tell_addresses(host: Host, metrics_address: ListenAddress) -> None:
+    """Only once the service is open: one that another instance keeps out does not listen for anybody."""
+    log.info("listening", address=str(host.address), metrics=str(metrics_address))
+    for name, address in host.settings.exposed:
+        log.warning(
+            "other hosts can reach this without TLS, and gRPC and metrics without authentication",
+            option=name,
+            address=str(address),
+        )
 
 
 @asynccontextmanager

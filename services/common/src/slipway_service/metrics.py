@@ -32,31 +32,47 @@ def new_registry() -> CollectorRegistry:
 
 
 class WatchMetrics:
-    """How watches fare. `log` tells one event log of the process from another."""
+    """How watches fare, for all event logs of a process: once for each registry of metrics."""
 
-    def __init__(self, registry: CollectorRegistry, *, log: str) -> None:
-        self._watchers = Gauge("slipway_watchers", "Open watches.", ["log"], registry=registry).labels(log)
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._watchers = Gauge("slipway_watchers", "Open watches.", ["log"], registry=registry)
         self._lag = Histogram(
             "slipway_watch_lag_revisions",
             "Transitions that a watcher was behind when a batch was taken for it.",
             ["log"],
             buckets=_LAG,
             registry=registry,
-        ).labels(log)
+        )
         self._events = Histogram(
             "slipway_watch_events_per_write", "Events in one batch.", ["log"], buckets=_EVENTS, registry=registry
-        ).labels(log)
+        )
         self._resets = Counter(
             "slipway_watch_resets_total",
             "Watches that had to begin with the state although they named a cursor, or fell out of the log.",
             ["log"],
             registry=registry,
-        ).labels(log)
+        )
+
+    def of(self, log: str) -> "LogMetrics":
+        """Those of one log, told from others by this name (`models`)."""
+        return LogMetrics(
+            self._watchers.labels(log), self._lag.labels(log), self._events.labels(log), self._resets.labels(log)
+        )
+
+
+class LogMetrics:
+    """How the watches of one event log fare."""
+
+    def __init__(self, watchers: Gauge, lag: Histogram, events: Histogram, resets: Counter) -> None:
+        self._watchers = watchers
+        self._lag = lag
+        self._events = events
+        self._resets = resets
 
     @classmethod
-    def unregistered(cls) -> "WatchMetrics":
+    def unregistered(cls) -> "LogMetrics":
         """Metrics that nobody scrapes."""
-        return cls(CollectorRegistry(), log="")
+        return WatchMetrics(CollectorRegistry()).of("")
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import enum
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
@@ -58,35 +58,62 @@ def markdown(settings: type[Settings]) -> str:
     return "\n".join(["| option | environment | type | default | meaning |", "|---|---|---|---|---|", *rows]) + "\n"
 
 
-def command(settings: type[S], run: Callable[[S], None], *, name: str, help: str) -> click.Command:  # noqa: A002
+def command(
+    settings: type[S],
+    run: Callable[..., None],
+    *,
+    name: str,
+    help: str,  # noqa: A002
+    fields: Collection[str] | None = None,
+    parameters: Sequence[click.Parameter] = (),
+) -> click.Command:
     """A command that takes the options of `settings` and runs with them.
 
-    Nothing is parsed by click: values are parsed once, wherever they come from.
+    Nothing of these is parsed by click: values are parsed once, wherever they come from.
+
+    Args:
+        run: called with the settings, and with the command's own parameters by name.
+        fields: the options that may be flags, where not all; `--config` is always.
+        parameters: the command's own.
     """
+    own = [str(parameter.name) for parameter in parameters]
 
     def call(config: Path | None, **given: Any) -> None:
-        run(load(settings, {field: value for field, value in given.items() if value not in (None, ())}, config))
+        extra = {name: given.pop(name) for name in own}
+        run(
+            load(settings, {field: value for field, value in given.items() if value not in (None, ())}, config), **extra
+        )
 
     return _Command(
         name=name,
         help=help,
         callback=call,
-        params=[_parameter(option) for option in options(settings)],
+        params=[
+            *parameters,
+            *(_parameter(it) for it in options(settings) if fields is None or it.field in {"config", *fields}),
+        ],
         context_settings={"max_content_width": 120},
     )
 
 
 def main(program: click.Command, *, name: str) -> NoReturn:
-    """Run a program and exit: 0 when it ended as it should, 2 with one line when it was called wrongly."""
+    """Run a program and exit: 0 when it ended as it should, 2 with a line for each thing that was called wrongly."""
     try:
         program.main(prog_name=name, standalone_mode=False)
     except UsageError as error:
-        _fail(name, str(error))
+        _fail(name, *map(str, error.args))
     except click.ClickException as error:
         _fail(name, error.format_message())
     except click.Abort:
         sys.exit(130)  # as a shell reports SIGINT
     sys.exit(0)
+
+
+def group(settings: type[Settings], *, help: str) -> click.Group:  # noqa: A002
+    """A program of several commands, which tells its version with `--version`."""
+    name = settings.program
+    whole = click.Group(name=name, help=help)
+    return click.version_option(package_name=name, prog_name=name, message="%(prog)s %(version)s")(whole)
 
 
 class _Command(click.Command):
@@ -154,6 +181,7 @@ def _cell(text: str) -> str:
     return f"`{text}`".replace("|", "\\|") if text else ""
 
 
-def _fail(name: str, text: str) -> NoReturn:
-    print(f"{name}: {text}", file=sys.stderr)  # noqa: T201 - nothing is configured yet, logging neither
+def _fail(name: str, *problems: str) -> NoReturn:
+    for problem in problems:
+        print(f"{name}: {problem}", file=sys.stderr)  # noqa: T201 - nothing is configured yet, logging neither
     sys.exit(2)

@@ -7,12 +7,12 @@ details where they help. A resource's `error` field carries the same `Status` as
 from collections.abc import Iterable
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
 from slipway_service.fault import Fault, FieldViolation, Link, Precondition, Reason
+from slipway_service.times import duration, seconds
 
 DOMAIN = "slipway"
 
@@ -45,6 +45,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.DRAINING: _AWAY,
     Reason.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
     Reason.STREAM_STALLED: _AWAY,
+    Reason.SERVICE_NOT_FOUND: _ABSENT,
     Reason.REPO_NOT_FOUND: _ABSENT,
     Reason.REVISION_NOT_FOUND: _ABSENT,
     Reason.ENTRY_NOT_FOUND: _ABSENT,
@@ -126,7 +127,7 @@ def from_status(status: status_pb2.Status) -> Fault:
         Reason(info.reason),
         status.message.removeprefix(f"{info.reason}: "),
         facts=dict(info.metadata),
-        retry_after=_seconds(retry.retry_delay) if _unpack(status, retry) else None,
+        retry_after=seconds(retry.retry_delay) if _unpack(status, retry) else None,
         fields=tuple(FieldViolation(found.field, found.description) for found in bad.field_violations),
         preconditions=tuple(
             Precondition(found.type, found.subject, found.description) for found in preconditions.violations
@@ -142,7 +143,7 @@ def _details(fault: Fault, request_id: str) -> Iterable[Message]:
     if request_id:
         yield details.RequestInfo(request_id=request_id)
     if fault.retry_after is not None:
-        yield details.RetryInfo(retry_delay=_duration(fault.retry_after))
+        yield details.RetryInfo(retry_delay=duration(fault.retry_after))
     if fault.fields:
         yield details.BadRequest(
             field_violations=[
@@ -172,20 +173,13 @@ def _details(fault: Fault, request_id: str) -> Iterable[Message]:
 
 
 def _clipped(text: str, most: int) -> str:
-    """At most so many bytes of UTF-8, with an ellipsis for the rest."""
-    encoded = text.encode()
-    return text if len(encoded) <= most else encoded[: most - 3].decode(errors="ignore") + "…"
+    """At most so many bytes of UTF-8, with an ellipsis for the rest.
+
+    Names of files may have bytes that are no UTF-8, which Python keeps as lone surrogates and protobuf refuses.
+    """
+    encoded = text.encode(errors="backslashreplace")
+    return encoded.decode() if len(encoded) <= most else encoded[: most - 3].decode(errors="ignore") + "…"
 
 
 def _unpack(status: status_pb2.Status, into: Message) -> bool:
     return any(detail.Unpack(into) for detail in status.details)
-
-
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.ToNanoseconds() / 1e9

@@ -31,11 +31,18 @@ class StateDir:
     addresses: dict[str, str] = field(default_factory=dict)
 
     def announce(self, addresses: Mapping[str, str]) -> None:
-        """Publish addresses that are being listened on; `grpc` also as the whole content of `address`."""
+        """Publish addresses that are being listened on; `grpc` also as the whole content of `address`.
+
+        Raises:
+            StartError: the disk refuses them.
+        """
         self.addresses.update(addresses)
-        _write(self.path / ADDRESSES, json.dumps(self.addresses, indent=2) + "\n")
-        if "grpc" in addresses:
-            _write(self.path / ADDRESS, addresses["grpc"] + "\n")
+        try:
+            write_whole(self.path / ADDRESSES, json.dumps(self.addresses, indent=2) + "\n")
+            if "grpc" in addresses:
+                write_whole(self.path / ADDRESS, addresses["grpc"] + "\n")
+        except OSError as error:
+            raise StartError(f"{error.filename or self.path}: {error.strerror}") from None
 
     def withdraw(self) -> None:
         """Remove the addresses: nobody listens there any more."""
@@ -76,8 +83,27 @@ def hold(path: Path) -> Iterator[StateDir]:
         os.close(lock)
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: scripts wait for these files and read them at once."""
+def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
+    """Whole or not at all: scripts wait for such files and read them at once.
+
+    Args:
+        path: the file, replaced if it is there.
+        text: its content.
+        durable: the disk has it on return, so that it is there, and whole, after the host lost its power.
+
+    Raises:
+        OSError: the disk refuses it.
+    """
     new = path.with_name(path.name + ".new")
-    new.write_text(text)
+    with new.open("w") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     new.replace(path)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

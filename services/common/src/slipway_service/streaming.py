@@ -38,11 +38,13 @@ class StreamContext:
             Fault: STREAM_STALLED, after the stall limit.
         """
         try:
-            with anyio.fail_after(self._stall_limit):
-                if not self._begun:
-                    # A status cannot follow a first write that still blocks: it would carry the initial metadata twice.
+            if not self._begun:
+                # A status cannot follow initial metadata that are still being sent, cut short or not: it would carry
+                # them again, and never arrive.
+                with anyio.fail_after(self._stall_limit, shield=True):
                     await self._context.send_initial_metadata(())
-                    self._begun = True
+                self._begun = True
+            with anyio.fail_after(self._stall_limit):
                 await self._context.write(message)
         except TimeoutError:
             text = f"Nothing was read from this stream for {self._stall_limit:g} s. Watch again from the last cursor."

@@ -54,6 +54,7 @@ def appraise(
     *,
     ggufs: Mapping[str, ModelFacts],
     config: ModelFacts,
+    trained_context: int | None = None,
     context_tokens: int = 0,
     devices: Sequence[DeviceMemory] = (),
 ) -> tuple[Variant, ...]:
@@ -63,10 +64,12 @@ def appraise(
         variants: those of `find_variants`.
         ggufs: facts from GGUF headers, by `Variant.model`.
         config: facts from config.json, with the parameters that the Hub counted; for all other formats.
+        trained_context: tokens that the model was trained for, where none of these facts tells.
         context_tokens: context to estimate for; 0 for the smaller of 8,192 and what the model was trained for.
         devices: those to say for whether each variant fits.
     """
-    nothing = ModelFacts()
+    nothing = ModelFacts(context_length=trained_context)
+    config = replace(config, context_length=config.context_length or trained_context)
     return tuple(
         _appraised(
             variant,

@@ -5,6 +5,7 @@ a sentence for the caller. Everything that takes one of these types may rely on 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Self
 
 MAX_PATH_BYTES = 2048
@@ -119,6 +120,13 @@ class Revision(CheckedName):
             return Commit(self)
         except ValueError:
             return None
+
+    def within(self, commits: Iterable[Commit]) -> Commit | None:
+        """The one of these commits that the revision is the hash of, or the beginning of its hash; None if not one."""
+        if len(self) < SHORTEST_HASH:
+            return None
+        found = {commit for commit in commits if commit.startswith(self.lower())}
+        return found.pop() if len(found) == 1 else None
 
     def names_ref(self, commit: Commit) -> bool:
         """Whether the revision, which resolved to `commit`, is a name of it and not (the beginning of) the hash itself.
