@@ -30,7 +30,12 @@ class RegistrySettings(ServiceSettings):
         default=False, description="Make no request to the Hub; HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE do the same."
     )
     downloads: int = Field(default=4, ge=1, le=64, description="Downloads that run at once; others wait.")
-    files: int = Field(default=8, ge=1, le=256, description="Files that are transferred at once, over all downloads.")
+    files: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Files transferred at once, over all downloads; each takes up to 20 MiB of memory over http.",
+    )
     connections_per_file: int = Field(default=8, ge=1, le=64, description="Connections that one file is fetched over.")
     transport: Transport = Field(
         default=Transport.AUTO,
@@ -49,13 +54,24 @@ class RegistrySettings(ServiceSettings):
         default=None, description="What pruning keeps the cache's files to; none means no quota."
     )
     partial_retention: Duration = Field(
-        default=7 * 86_400.0, ge=60, description="How long partial files are kept that no download wants."
+        default=7 * 86_400.0,
+        ge=60,
+        description="How long partial files are kept that no download wants; whole files that no snapshot has make "
+        "room for a quota after an hour.",
     )
     delete_grace: Duration | None = Field(
         default=None,
         ge=0,
         description="How long deleted files are kept for readers that have them open; "
         "none means 0, or 5m where the cache is on a network file system.",
+    )
+    scrub_interval: Duration = Field(
+        default=30 * 86_400.0,
+        ge=0,
+        description="How often each file of the cache is hashed again in the background; 0 means never.",
+    )
+    scrub_rate: Size = Field(
+        default=32 << 20, ge=1 << 16, description="How much the background check reads a second at most."
     )
     rescan_interval: Duration = Field(
         default=10.0, ge=0.05, description="How often to look what other programs have done to the cache."

@@ -1,7 +1,6 @@
 """Blobs of a cache: giving verified bytes their name."""
 
 import os
-import secrets
 from pathlib import Path
 
 from slipway_service.weights.cache_paths import RepoPaths
@@ -9,6 +8,8 @@ from slipway_service.weights.names import BlobId, RepoId
 
 from slipway_registry.cache.files import make_directory, remove_tree, sync_directory
 from slipway_registry.cache.layout import Modes, partial_directory
+from slipway_registry.cache.staged import LINK, staging_path
+from slipway_registry.transfer.errors import check_cache
 from slipway_registry.transfer.partial import DATA
 
 
@@ -20,7 +21,12 @@ class BlobShelf:
         self.modes = modes
 
     def prepare(self, repo: RepoId) -> RepoPaths:
-        """Create the repository's folder, `snapshots/` first: without it cache scans call the repository corrupt."""
+        """Create the repository's folder, `snapshots/` first: without it cache scans call the repository corrupt.
+
+        Raises:
+            Fault: DISK_FAULT, the cache has gone; so does `place`.
+        """
+        check_cache(self.hub)
         paths = RepoPaths(self.hub, repo)
         for directory in (paths.snapshots, paths.blobs, paths.ingest):
             make_directory(directory, self.modes)
@@ -40,6 +46,7 @@ class BlobShelf:
         Raises:
             FileNotFoundError: the partial was taken away.
         """
+        check_cache(self.hub)
         target = self.path(repo, blob)
         make_directory(target.parent, self.modes)
         (self.partial(repo, blob) / DATA).replace(target)
@@ -50,7 +57,7 @@ class BlobShelf:
     def adopt(self, repo: RepoId, blob: BlobId, source: Path) -> bool:
         """Name a verified blob of another repository here too; False where hard links do not work."""
         paths = self.prepare(repo)
-        staged = paths.ingest / f"link.{secrets.token_hex(4)}"
+        staged = staging_path(paths, LINK)
         try:
             os.link(source.resolve(strict=True), staged)
         except OSError:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipway_registry.cache.files import make_directory
+from slipway_registry.cache.files import open_lock
 from slipway_registry.cache.layout import Modes
 from slipway_registry.transfer.halt import Halt
 
@@ -27,8 +27,7 @@ def holding_hub_lock(lock: Path, modes: Modes, halt: Halt) -> Iterator[None]:
         Halted.
     """
     try:
-        make_directory(lock.parent, modes)
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT, modes.file | 0o664)
+        fd = open_lock(lock, modes)
     except OSError:
         yield
         return

@@ -4,7 +4,8 @@ Refs first (a ref to nothing hides the whole repository from `hf`), then the sna
 that nothing links. Everything goes to the trash before it goes for good; whatever is in doubt stays.
 """
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.names import Commit
 
 from slipway_registry.cache import trash
-from slipway_registry.cache.files import remove_tree, sync_directory
+from slipway_registry.cache.files import remove_tree, replace_file, sync_directory
 from slipway_registry.cache.layout import Modes
 from slipway_registry.cache.scan import RepoContents, read_repo
+from slipway_registry.cache.staged import SNAPSHOT, staging_path
 from slipway_registry.cache.weigh import Loss, Scales, names_lost
+from slipway_registry.transfer.errors import FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +56,27 @@ def plan_removal(
     return Removal(commit=commit, whole=whole, paths=tuple(sorted(taken)), loss=loss, freed_bytes=freed)
 
 
-def remove(paths: RepoPaths, removal: Removal, modes: Modes, now: float) -> Removal:
+def remove(paths: RepoPaths, removal: Removal, modes: Modes, now: float, *, for_good: bool) -> Removal:
     """Do it. The caller holds the repository's lock.
+
+    Args:
+        for_good: the trash is emptied at once; on a disk without room for a bin the trash is left out then.
 
     Returns:
         What was removed: less than planned where another program linked a blob at this very moment.
 
     Raises:
-        OSError: the file system refuses; what has not been moved stays.
+        OSError: the file system refuses; what has not been moved stays, and a snapshot that stays keeps its refs.
     """
-    bin_ = trash.new_bin(paths, modes, now)
+    try:
+        bin_ = trash.new_bin(paths, modes, now)
+    except OSError as error:
+        if not for_good or error.errno not in FULL:
+            raise
+        return _remove_without_trash(paths, removal, modes)
     if removal.whole:
-        _remove_refs(paths.refs, removal.commit)
-        trash.discard(paths.snapshot(removal.commit), bin_ / "links" / "snapshot")
+        with _without_refs(paths, removal.commit, modes):
+            trash.discard(paths.snapshot(removal.commit), bin_ / "links" / "snapshot")
     else:
         for path in removal.paths:
             trash.discard(paths.snapshot(removal.commit) / path, bin_ / "links" / path)
@@ -89,12 +100,44 @@ def remove(paths: RepoPaths, removal: Removal, modes: Modes, now: float) -> Remo
     )
 
 
-def _remove_refs(directory: Path, commit: Commit) -> None:
-    """Every ref that names the commit, ours too."""
-    for path in sorted(directory.rglob("*")) if directory.is_dir() else ():
-        if path.is_file() and path.read_text().strip() == commit:
-            path.unlink()
-            sync_directory(path.parent)
+def _remove_without_trash(paths: RepoPaths, removal: Removal, modes: Modes) -> Removal:
+    """In the same order; what is renamed and not removed yet when we are killed, a start removes."""
+    snapshot = paths.snapshot(removal.commit)
+    if removal.whole:
+        aside = staging_path(paths, SNAPSHOT)
+        with _without_refs(paths, removal.commit, modes):
+            snapshot.rename(aside)
+        sync_directory(paths.snapshots)
+        remove_tree(aside)
+        paths.tree(removal.commit).unlink(missing_ok=True)
+        remove_tree(paths.no_exist(removal.commit))
+    else:
+        for path in removal.paths:
+            (snapshot / path).unlink(missing_ok=True)
+        _remove_empty_folders(snapshot)
+    linked = {link.blob for it in read_repo(paths).snapshots.values() for link in it.links}
+    for blob in removal.loss.blobs - linked:
+        (paths.blobs / blob).unlink(missing_ok=True)
+    sync_directory(paths.blobs)
+    return removal
+
+
+@contextlib.contextmanager
+def _without_refs(paths: RepoPaths, commit: Commit, modes: Modes) -> Iterator[None]:
+    """Remove every ref that names the commit, ours too; they come back if the file system refuses the body."""
+    removed: dict[Path, bytes] = {}
+    try:
+        for path in sorted(paths.refs.rglob("*")) if paths.refs.is_dir() else ():
+            if path.is_file() and (content := path.read_bytes()).strip() == commit.encode():
+                path.unlink()
+                removed[path] = content
+                sync_directory(path.parent)
+        yield
+    except OSError:
+        for path, content in removed.items():
+            with contextlib.suppress(OSError):
+                replace_file(path, content, staging=paths.ingest, modes=modes)
+        raise
 
 
 def _remove_empty_folders(snapshot: Path) -> None:

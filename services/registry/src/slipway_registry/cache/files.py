@@ -1,8 +1,10 @@
 """Durable file operations: each ends with the directory entry on the disk."""
 
 import contextlib
+import itertools
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from slipway_registry.cache.layout import Modes
@@ -19,9 +21,33 @@ def make_directory(path: Path, modes: Modes) -> None:
         sync_directory(path.parent)
 
 
+def open_lock(path: Path, modes: Modes) -> int:
+    """A lock file's descriptor; created with our mode, since the group must be able to lock it whatever the umask is.
+
+    Raises:
+        OSError.
+    """
+    make_directory(path.parent, modes)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_CREAT, modes.file)
+    os.fchmod(fd, modes.file)
+    return fd
+
+
 def sync_directory(path: Path) -> None:
     """fsync a directory, which is what makes a rename or a new name in it survive a crash."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """fsync a file that somebody else wrote: what was read of it may be in the page cache only."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
@@ -57,3 +83,14 @@ def remove_tree(path: Path) -> None:
             else:
                 entry.unlink(missing_ok=True)
         path.rmdir()
+
+
+def statuses_below(path: Path) -> Iterator[os.stat_result]:
+    """`lstat` of what there is at `path` and below; what goes meanwhile, or cannot be read, is left out."""
+    for parent, folders, files in itertools.chain([("", [], [str(path)])], os.walk(path)):
+        for name in (*folders, *files):
+            try:
+                status = os.lstat(os.path.join(parent, name))
+            except OSError:
+                continue
+            yield status

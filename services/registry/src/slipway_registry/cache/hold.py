@@ -17,7 +17,10 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """What is asked for: without a selection the whole snapshot, whatever of it is there; `ttl` None has no end."""
+    """What is asked for: without a selection the whole snapshot, whatever of it is there; `ttl` None has no end.
+
+    `refusal` says no to a release that was asked for, and why.
+    """
 
     repo: RepoId
     revision: Revision
@@ -25,10 +28,11 @@ class Hold:
     holder: str
     claim: str
     ttl: float | None
+    refusal: str = ""
 
 
 def held_files(snapshot: Snapshot, selection: Selection | None) -> tuple[FileStanding, ...]:
-    """The files that a selection means, all of them there.
+    """The files that a selection means, all of them there and none known to be damaged.
 
     Raises:
         Fault: VARIANT_NOT_FOUND, SELECTION_EMPTY, SNAPSHOT_INCOMPLETE.
@@ -41,7 +45,7 @@ def held_files(snapshot: Snapshot, selection: Selection | None) -> tuple[FileSta
     variants = [standing.variant for standing in snapshot.variants]
     chosen = {file.path for file in select(snapshot.listing, variants, selection).files}
     files = tuple(standing for standing in snapshot.files if standing.file.path in chosen)
-    if missing := [it.file.path for it in files if not it.present]:
+    if missing := [it.file.path for it in files if not it.sound]:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise Fault(
             Reason.SNAPSHOT_INCOMPLETE,

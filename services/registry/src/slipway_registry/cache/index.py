@@ -1,6 +1,6 @@
 """What is in the cache, kept beside it: read once, then read again only where a repository's folder has changed."""
 
-import contextlib
+import os
 import threading
 import uuid
 from collections import Counter, defaultdict
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import structlog
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.cache_paths import RepoPaths, repo_of_folder
 from slipway_service.weights.names import Commit, RepoId, Revision
@@ -17,11 +18,14 @@ from slipway_registry.cache.records import CacheRecords, Key
 from slipway_registry.cache.scan import Inode, RepoContents, SnapshotContents, read_repo
 from slipway_registry.cache.snapshot import Record, Snapshot, snapshot_name, stand
 from slipway_registry.cache.weigh import names_in, names_lost
+from slipway_registry.transfer.errors import check_cache, disk_errors
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A snapshot that has appeared, changed, or (without `now`) gone."""
+    """A snapshot that has appeared, changed, or (without `now`) gone, which one that cannot be read has too."""
 
     before: Snapshot | None
     now: Snapshot | None
@@ -29,6 +33,8 @@ class Change:
 
 class CacheIndex:
     """Reads the hub cache. `refresh` and `set_used` from one thread at a time; everything else from any.
+
+    A repository that cannot be read, another user's say, is left out until it can be; its records are kept.
 
     Args:
         hub: the hub cache.
@@ -46,28 +52,52 @@ class CacheIndex:
         for (repo, commit), record in records.snapshots().items():
             self._known[repo][commit] = record
         self._repos: dict[RepoId, RepoContents] = {}
+        self._unreadable: dict[RepoId, str] = {}  # why
         self._names: Counter[Inode] = Counter()  # of each content, in the whole cache
         self._standing: dict[RepoId, dict[Commit, Snapshot]] = {}
         self._by_name: dict[str, Snapshot] = {}
         self._lock = threading.Lock()
 
-    def refresh(self, repos: Iterable[RepoId] | None = None, *, anew: bool = False) -> list[Change]:
+    def refresh(
+        self, repos: Iterable[RepoId] | None = None, *, anew: bool = False, closely: bool = False
+    ) -> list[Change]:
         """Look what has changed, everywhere or in these repositories.
 
         Args:
             anew: build their snapshots again although the folders are as they were: pins or hashes have changed.
+                What was hashed may have been written into before, so that this looks closely too.
+            closely: see also whether somebody has written into contents: one `stat` for each.
 
         Raises:
-            OSError: the cache cannot be read.
-            Fault: DISK_FULL or DISK_FAULT, the database cannot be written.
+            Fault: DISK_FAULT, the cache has gone; DISK_FULL or DISK_FAULT, the database cannot be written.
         """
         if repos is None:
-            repos = self.candidates()
-        changed = {repo for repo in repos if self._reread(repo) or anew}
-        return [change for repo in sorted(changed | self._sharing(changed)) for change in self._rebuild(repo)]
+            repos = self.folders()
+        changed: set[RepoId] = set()
+        had: set[Inode] = set()
+        for repo in repos:
+            before = self._repos.get(repo)
+            if self._reread(repo, closely=closely or anew) or anew:
+                changed.add(repo)
+                had.update(names_in(before) if before else ())
+        check_cache(self._hub)  # what went with it, before it was read or meanwhile, was not deleted
+        return [change for repo in sorted(changed | self._sharing(changed, had)) for change in self._rebuild(repo)]
 
     def candidates(self) -> list[RepoId]:
-        """Repositories that have a folder, or had one when last looked."""
+        """Repositories that may have something: `folders`, but for those that could not be read."""
+        return [repo for repo in self.folders() if not self.unreadable(repo)]
+
+    def unreadable(self, repo: RepoId) -> bool:
+        """Whether it could not be read when last looked."""
+        with self._lock:
+            return repo in self._unreadable
+
+    def folders(self) -> list[RepoId]:
+        """Repositories that have a folder, or had one when last looked.
+
+        Raises:
+            Fault: DISK_FAULT, the cache has gone or cannot be read; so does `candidates`.
+        """
         with self._lock:
             return sorted(
                 _repositories(self._hub) | set(self._repos) | {repo for repo, it in self._known.items() if it}
@@ -84,13 +114,16 @@ class CacheIndex:
         return found
 
     def find(self, repo: RepoId, revision: Revision) -> Snapshot:
-        """A snapshot by repository and commit, or by a ref that the cache knows.
+        """A snapshot by repository and commit, a unique beginning of one, or a ref that the cache knows.
 
         Raises:
-            Fault: SNAPSHOT_NOT_FOUND.
+            Fault: SNAPSHOT_NOT_FOUND; DISK_FAULT, the repository cannot be read.
         """
-        contents = self._repos.get(repo)
-        commit = (contents.refs.get(revision) if contents else None) or revision.commit
+        with self._lock:
+            contents, commits, why = self._repos.get(repo), self._in(repo), self._unreadable.get(repo)
+        if why:
+            raise Fault(Reason.DISK_FAULT, f"{repo} in the cache cannot be read: {why}")
+        commit = (contents.refs.get(revision) if contents else None) or revision.within(commits)
         found = self._by_name.get(snapshot_name(repo, commit)) if commit else None
         if found is None:
             text = f"The cache holds no {repo} at {revision}: download it first."
@@ -122,28 +155,42 @@ class CacheIndex:
     def _in(self, repo: RepoId) -> list[Commit]:
         return sorted(self._standing.get(repo, ()))
 
-    def _reread(self, repo: RepoId) -> bool:
+    def _reread(self, repo: RepoId, *, closely: bool) -> bool:
         """Whether there is anything new of the repository."""
         before = self._repos.get(repo)
-        if before is not None and before.holds:
+        if before is not None and before.holds and (not closely or before.contents_hold):
             return False
-        contents = read_repo(RepoPaths(self._hub, repo))
+        contents = self._read(repo)
         if before is not None:
             self._names.subtract(names_in(before))
-        self._names.update(names_in(contents))
+        self._names.update(names_in(contents) if contents else ())
         with self._lock:
-            if contents.snapshots or contents.blobs:
+            if contents and (contents.snapshots or contents.blobs):
                 self._repos[repo] = contents
             else:
                 self._repos.pop(repo, None)
-        return contents != before or set(self._known[repo]) != set(contents.snapshots)
+        return contents != before or (contents is not None and set(self._known[repo]) != set(contents.snapshots))
 
-    def _sharing(self, repos: set[RepoId]) -> set[RepoId]:
-        """Other repositories that have contents of these as well: what one of them would free has changed too."""
+    def _read(self, repo: RepoId) -> RepoContents | None:
+        """The repository as it is; None where it cannot be read, which the log says once."""
+        try:
+            contents = read_repo(RepoPaths(self._hub, repo))
+        except OSError as error:
+            if not self.unreadable(repo):
+                log.warning("a repository is left out until it can be read", repo=repo, error=str(error))
+            with self._lock:
+                self._unreadable[repo] = str(error)
+            return None
+        with self._lock:
+            self._unreadable.pop(repo, None)
+        return contents
+
+    def _sharing(self, repos: set[RepoId], had: set[Inode]) -> set[RepoId]:
+        """Other repositories with contents that these have, or had: what one of them would free has changed too."""
         inside: Counter[Inode] = Counter()
         for repo in repos & self._repos.keys():
             inside.update(names_in(self._repos[repo]))
-        outside = {inode for inode, count in inside.items() if self._names[inode] > count}
+        outside = {inode for inode in had | inside.keys() if self._names[inode] > inside[inode]}
         if not outside:
             return set()
         return {repo for repo, found in self._repos.items() if not outside.isdisjoint(names_in(found))}
@@ -151,7 +198,8 @@ class CacheIndex:
     def _rebuild(self, repo: RepoId) -> list[Change]:
         contents = self._repos.get(repo)
         present = contents.snapshots if contents else {}
-        self._remember(repo, present.values())
+        if not self.unreadable(repo):
+            self._remember(repo, present.values())
         before = self._standing.get(repo, {})
         now = self._built(contents) if contents else {}
         with self._lock:
@@ -198,6 +246,6 @@ class CacheIndex:
 
 
 def _repositories(hub: Path) -> set[RepoId]:
-    with contextlib.suppress(FileNotFoundError):
-        return {repo for path in hub.iterdir() if (repo := repo_of_folder(path.name))}
-    return set()
+    check_cache(hub)
+    with disk_errors(hub):
+        return {repo for name in os.listdir(hub) if (repo := repo_of_folder(name))}

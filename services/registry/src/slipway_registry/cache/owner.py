@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway_registry.cache.files import make_directory, replace_file
+from slipway_registry.cache.files import open_lock, replace_file
 from slipway_registry.cache.layout import Modes
 
 MARKER = "slipway-owner.json"
@@ -50,9 +50,8 @@ class CacheOwner:
             CacheTakenError.
         """
         locks = hub / ".locks"
-        make_directory(locks, modes)
         marker = locks / MARKER
-        fd = os.open(locks / LOCK, os.O_RDWR | os.O_CREAT, modes.file)
+        fd = open_lock(locks / LOCK, modes)
         try:
             _lock(fd, hub)
             found = _read(marker)

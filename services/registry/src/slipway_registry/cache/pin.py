@@ -26,6 +26,7 @@ class Pin:
         expire_time: when it ends unless renewed; None for an operator's keep.
         release_requested: someone waits for it to end, to delete the snapshot. Not stored: who waited is gone with
             the process.
+        refusal: why the holder does not let go although it was asked; empty while it has not said no. Not stored.
     """
 
     id: str
@@ -37,11 +38,22 @@ class Pin:
     expire_time: float | None
     create_time: float
     release_requested: bool = False
+    refusal: str = ""
 
     @property
     def name(self) -> str:
         """`pins/{id}`."""
         return f"pins/{self.id}"
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is an operator's keep: without an end, and with nobody to ask."""
+        return self.expire_time is None
+
+    @property
+    def firm(self) -> bool:
+        """Whether waiting for its end is of no use."""
+        return self.kept or bool(self.refusal)
 
     @property
     def snapshot(self) -> str:

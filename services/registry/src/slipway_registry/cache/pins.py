@@ -14,13 +14,22 @@ from slipway_registry.cache.records import CacheRecords, Key
 _RETRY = 5.0
 """Seconds after which a deletion in progress may have ended."""
 
+_RETURN = 60.0
+"""Seconds in which holders come back after a start of the registry: their channels connect again within 5 s."""
+
 
 class PinBook:
-    """Kept in memory, and in the database before anybody is told. Safe for many threads."""
+    """Kept in memory, and in the database before anybody is told. Safe for many threads.
 
-    def __init__(self, records: CacheRecords) -> None:
+    Nobody could renew a pin while the registry was away, so none ends before its holder had time to come back.
+
+    Args:
+        now: seconds since 1970.
+    """
+
+    def __init__(self, records: CacheRecords, now: float) -> None:
         self._records = records
-        self._pins = {pin.id: pin for pin in records.pins()}
+        self._pins = {pin.id: _lasting(pin, now + _RETURN) for pin in records.pins()}
         self._closed: set[Key] = set()
         self._lock = threading.Lock()
 
@@ -43,11 +52,13 @@ class PinBook:
         paths: tuple[str, ...],
         now: float,
         ttl: float | None,
+        refusal: str = "",
     ) -> Pin:
         """A new pin, or the one of the same holder, claim and snapshot renewed, with these files.
 
         Args:
             ttl: seconds; None holds without an end.
+            refusal: why it is not released though that was asked for; empty says nothing, and takes no refusal back.
 
         Raises:
             Fault: SNAPSHOT_BUSY, it is being deleted and this holder has no pin on it; DISK_FULL, DISK_FAULT.
@@ -56,7 +67,7 @@ class PinBook:
         with self._lock:
             found = [it for it in self._pins.values() if _claims(it) == (holder, claim, repo, commit)]
             if found:
-                pin = replace(found[0], paths=paths, expire_time=expire_time)
+                pin = replace(found[0], paths=paths, expire_time=expire_time, refusal=refusal or found[0].refusal)
             elif (repo, commit) in self._closed:
                 text = f"{repo} at {commit} is being deleted: try again in a moment."
                 raise Fault(Reason.SNAPSHOT_BUSY, text, retry_after=_RETRY)
@@ -127,7 +138,9 @@ class PinBook:
         """Ask holders to let go, or no longer; returns the pins that this changes, as they are now."""
         with self._lock:
             known = [found for pin in pins if (found := self._pins.get(pin.id))]
-            changed = [replace(pin, release_requested=wanted) for pin in known if pin.release_requested != wanted]
+            changed = [
+                replace(pin, release_requested=wanted, refusal="") for pin in known if pin.release_requested != wanted
+            ]
             self._pins.update({pin.id: pin for pin in changed})
             return changed
 
@@ -136,12 +149,23 @@ class PinBook:
         del self._pins[pin.id]
 
 
-def pinned(repo: RepoId, commit: Commit, pins: Collection[Pin]) -> Fault:
-    """Why a snapshot is not deleted: each holder is a violation."""
+def pinned(repo: RepoId, commit: Commit, pins: Collection[Pin], *, by_force: bool = False) -> Fault:
+    """Why a snapshot is not deleted: each holder is a violation.
+
+    Args:
+        by_force: asking them was of no use, or would be.
+    """
     holders = sorted({pin.holder for pin in pins})
+    if all(pin.kept for pin in pins):
+        advice = "That is a keep, which ends by being unpinned only."
+    elif by_force:
+        said = "; ".join(sorted({pin.refusal for pin in pins if pin.refusal}))
+        advice = f"Who was asked has not let go{f': {said}' if said else ''}."
+    else:
+        advice = "Unpin it, or use force to have holders asked."
     return Fault(
         Reason.SNAPSHOT_PINNED,
-        f"{repo} at {commit} is pinned by {', '.join(holders)}. Unpin it, or use force to have holders asked.",
+        f"{repo} at {commit} is pinned by {', '.join(holders)}. {advice}",
         facts={"holders": ",".join(holders)},
         preconditions=tuple(Precondition("PIN", pin.holder, _described(pin)) for pin in pins),
     )
@@ -154,3 +178,8 @@ def _described(pin: Pin) -> str:
 
 def _claims(pin: Pin) -> tuple[str, str, RepoId, Commit]:
     return pin.holder, pin.claim, pin.repo, pin.commit
+
+
+def _lasting(pin: Pin, until: float) -> Pin:
+    """The pin, ending then at the earliest."""
+    return pin if pin.expire_time is None else replace(pin, expire_time=max(pin.expire_time, until))

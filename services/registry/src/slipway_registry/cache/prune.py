@@ -1,6 +1,6 @@
 """What a prune takes, decided before anything is touched: pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,6 +53,7 @@ def plan_prune(
     rules: Rules,
     *,
     held: Collection[Key],
+    wanted: Mapping[RepoId, Collection[str]],
     other_bytes: int,
     now: float,
 ) -> Plan:
@@ -61,6 +62,7 @@ def plan_prune(
     Args:
         repos: as they are at this moment.
         held: snapshots that are pinned or being downloaded.
+        wanted: blobs that downloads under way count on, which stay whatever links them.
         other_bytes: what else counts against the quota: partial files that stay.
     """
     contents = {it.repo: it for it in repos}
@@ -78,7 +80,8 @@ def plan_prune(
             continue
         before = gone.setdefault(snapshot.repo, set())
         done = taken.setdefault(snapshot.repo, set())
-        loss = names_lost(contents[snapshot.repo], snapshot.commit, gone=before, wanted=done)
+        stay = {*done, *wanted.get(snapshot.repo, ())}
+        loss = names_lost(contents[snapshot.repo], snapshot.commit, gone=before, wanted=stay)
         before.add(snapshot.commit)
         done |= loss.blobs
         freed = scales.lose(loss.names)

@@ -6,7 +6,6 @@ whole or not at all, and never a ref to one that is not there (that would hide t
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from slipway_registry.cache.blobs import BlobShelf
 from slipway_registry.cache.exclusion import RepoLocks
 from slipway_registry.cache.files import make_directory, remove_tree, replace_file, sync_directory
 from slipway_registry.cache.names import blob_of, check_tree
+from slipway_registry.cache.staged import LINK, SNAPSHOT, staging_path
 from slipway_registry.cache.trees import tree_json
 
 
@@ -37,14 +37,14 @@ class Publisher:
         self._symlinks = symlinks
 
     def publish(
-        self, repo: RepoId, commit: Commit, listing: Iterable[RepoFile], selected: Iterable[str], revision: Revision
+        self, repo: RepoId, commit: Commit, listing: Iterable[RepoFile], selected: Iterable[str], *revisions: Revision
     ) -> None:
         """Make the selected files of a commit visible; their blobs are in place and verified.
 
         Args:
             listing: every file of the commit, selected or not.
             selected: paths of those to link.
-            revision: what was asked for; a branch, tag or pull request becomes a ref.
+            revisions: what was asked for; each branch, tag or pull request becomes a ref.
 
         Raises:
             Fault: HUB_ANSWER_UNSAFE, before anything is written.
@@ -58,8 +58,12 @@ class Publisher:
             self._write(paths.tree(commit), tree_json(files.values()), paths)
             self._link(paths, commit, chosen)
             self._write(paths.keep_ref(commit), commit.encode(), paths)
-            if revision.names_ref(commit):
-                self._write(paths.ref(revision), commit.encode(), paths)
+            for revision in revisions:
+                # `dev/x` where there is a ref `dev`: git has the two one after the other only. What is there stays; the
+                # snapshot is found by its commit.
+                with contextlib.suppress(NotADirectoryError, IsADirectoryError):
+                    if revision.names_ref(commit):
+                        self._write(paths.ref(revision), commit.encode(), paths)
 
     def _link(self, paths: RepoPaths, commit: Commit, files: Iterable[RepoFile]) -> None:
         snapshot = paths.snapshot(commit)
@@ -70,7 +74,7 @@ class Publisher:
 
     def _build(self, paths: RepoPaths, snapshot: Path, files: Iterable[RepoFile]) -> bool:
         """A new snapshot, built aside and renamed; False if another program made one meanwhile."""
-        farm = paths.ingest / f"snapshot.{secrets.token_hex(4)}"
+        farm = staging_path(paths, SNAPSHOT)
         try:
             make_directory(farm, self._modes)
             for file in files:
@@ -88,7 +92,7 @@ class Publisher:
         return True
 
     def _add_link(self, paths: RepoPaths, at: Path, file: RepoFile) -> None:
-        staged = paths.ingest / f"link.{secrets.token_hex(4)}"
+        staged = staging_path(paths, LINK)
         self._make_link(paths, staged, file)
         make_directory(at.parent, self._modes)
         staged.replace(at)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slipway_service.weights.names import Commit, RepoId
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, delete, insert, select, update
 
 from slipway_registry.cache.pin import Pin
 from slipway_registry.cache.snapshot import Checked, Record
@@ -90,19 +90,45 @@ class CacheRecords:
             }
         return damaged | found  # what was right after it had been damaged is right
 
-    def set_damaged(self, repo: RepoId, etag: str, *, inode: int, mtime_ns: int) -> None:
-        """Remember that the hash of a blob was wrong; that it was right before counts no more."""
-        table = schema.damaged_blobs
+    def set_damaged(self, repo: RepoId, etag: str, *, inode: int, mtime_ns: int) -> set[RepoId]:
+        """Remember that the hash of a blob was wrong; that it was right before counts no more, its crcs do.
+
+        Returns the repositories that have it: `repo`, and those whose blob is a hard link of the same file.
+        """
+        table, seen = schema.damaged_blobs, schema.blobs.c
+        same = and_(seen.etag == etag, seen.inode == inode, seen.mtime_ns == mtime_ns)
         with self._store.writing() as connection:
-            for known in (table, schema.blobs):
-                connection.execute(delete(known).where((known.c.repo == repo) & (known.c.etag == etag)))
-            connection.execute(insert(table).values(repo=repo, etag=etag, inode=inode, mtime_ns=mtime_ns))
+            repos = {repo} | {RepoId(found) for found in connection.execute(select(seen.repo).where(same)).scalars()}
+            for each in repos:
+                crcs = _crcs(connection, each, etag)
+                for known in (table, schema.blobs):
+                    connection.execute(delete(known).where(_blob(known, each, etag)))
+                row = {"repo": each, "etag": etag, "inode": inode, "mtime_ns": mtime_ns, "block_crcs": crcs}
+                connection.execute(insert(table).values(**row))
+        return repos
+
+    def block_crcs(self, repo: RepoId, etag: str) -> bytes | None:
+        """The crc of each block that the blob has to have, where its transfer was ours; right or damaged now."""
+        with self._store.reading() as connection:
+            return _crcs(connection, repo, etag)
 
     def clear_damaged(self, repo: RepoId, etag: str) -> None:
         """It is right now, or gone."""
         table = schema.damaged_blobs
         with self._store.writing() as connection:
-            connection.execute(delete(table).where((table.c.repo == repo) & (table.c.etag == etag)))
+            connection.execute(delete(table).where(_blob(table, repo, etag)))
+
+
+def _blob(table: Table, repo: RepoId, etag: str) -> ColumnElement[bool]:
+    return and_(table.c.repo == repo, table.c.etag == etag)
+
+
+def _crcs(connection: Connection, repo: RepoId, etag: str) -> bytes | None:
+    for table in (schema.blobs, schema.damaged_blobs):
+        found = connection.execute(select(table.c.block_crcs).where(_blob(table, repo, etag))).scalar()
+        if found is not None:
+            return bytes(found)
+    return None
 
 
 def _at(columns: Any, key: Key) -> Any:

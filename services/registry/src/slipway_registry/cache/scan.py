@@ -1,7 +1,8 @@
 """One repository's folder, read as it is: snapshots with their links, blobs, refs, listings. Nothing is changed.
 
 What was read carries the stamps of all that it depends on, so that a few `stat` calls tell whether it still holds:
-every program that adds, removes or replaces something in a cache changes the modification time of the directory.
+every program that adds, removes or replaces something in a cache changes the modification time of the directory. What
+writes into a content in place does not; only a `stat` of the content itself tells.
 """
 
 import contextlib
@@ -32,13 +33,15 @@ class Link:
 
     Attributes:
         path: within the repository.
-        blob: the name of the blob that it links; empty for a real file.
+        blob: the name of the blob that it links, or as a real file is another name of; empty for none.
+        real: it is a real file: a name of its content, not a link to one.
         inode, size, mtime_ns, names: of the content; `names` is its count of hard links. Without an inode there is
             nothing behind it.
     """
 
     path: FilePath
     blob: str
+    real: bool = False
     inode: Inode | None = None
     size: int = 0
     mtime_ns: int = 0
@@ -74,6 +77,7 @@ class RepoContents:
         refs: the commits that branches, tags and `refs/pr/N` name.
         kept: commits that a ref of our own names.
         stamps: what has to be unchanged for all this to hold.
+        marks: of every content, under one of its names: inode, size and modification time.
     """
 
     repo: RepoId
@@ -82,15 +86,21 @@ class RepoContents:
     refs: Mapping[str, Commit]
     kept: frozenset[Commit]
     stamps: Mapping[str, tuple[int, int] | None] = field(compare=False)
+    marks: Mapping[str, tuple[Inode, int, int]] = field(compare=False)
     read_ns: int = field(compare=False)
 
     @property
     def holds(self) -> bool:
-        """Whether nothing has changed since."""
+        """Whether nothing has come, gone or been replaced since."""
         return all(
             _stamp(path) == stamp and (stamp is None or abs(self.read_ns - stamp[0]) > _RACY)
             for path, stamp in self.stamps.items()
         )
+
+    @property
+    def contents_hold(self) -> bool:
+        """Whether nobody has written into a content since: one `stat` for each."""
+        return all(_mark(path) == mark for path, mark in self.marks.items())
 
 
 def read_repo(paths: RepoPaths) -> RepoContents:
@@ -103,13 +113,15 @@ def read_repo(paths: RepoPaths) -> RepoContents:
     reader = _Reader()
     reader.note(paths.root)
     refs, kept = reader.refs(paths)
+    blobs = reader.blobs(paths.blobs)
     return RepoContents(
         repo=paths.repo,
-        snapshots=reader.snapshots(paths),
-        blobs=reader.blobs(paths.blobs),
+        snapshots=reader.snapshots(paths, {blob.inode: name for name, blob in blobs.items()}),
+        blobs=blobs,
         refs=refs,
         kept=kept,
         stamps=reader.stamps,
+        marks={path: mark for mark, path in reader.marks.items()},
         read_ns=read_ns,
     )
 
@@ -119,24 +131,25 @@ class _Reader:
 
     def __init__(self) -> None:
         self.stamps: dict[str, tuple[int, int] | None] = {}
+        self.marks: dict[tuple[Inode, int, int], str] = {}
 
     def note(self, path: Path | str) -> None:
         self.stamps[str(path)] = _stamp(str(path))
 
-    def snapshots(self, paths: RepoPaths) -> dict[Commit, SnapshotContents]:
+    def snapshots(self, paths: RepoPaths, blobs: Mapping[Inode, str]) -> dict[Commit, SnapshotContents]:
         self.note(paths.snapshots)
         self.note(paths.trees)
         found = {}
         for entry in _entries(paths.snapshots):
             with contextlib.suppress(ValueError, FileNotFoundError):
                 if entry.is_dir(follow_symlinks=False):
-                    found[Commit(entry.name)] = self._snapshot(paths, Commit(entry.name))
+                    found[Commit(entry.name)] = self._snapshot(paths, Commit(entry.name), blobs)
         return found
 
-    def _snapshot(self, paths: RepoPaths, commit: Commit) -> SnapshotContents:
+    def _snapshot(self, paths: RepoPaths, commit: Commit, blobs: Mapping[Inode, str]) -> SnapshotContents:
         root = paths.snapshot(commit)
         links: list[Link] = []
-        self._links(root, "", paths.blobs, links)
+        self._links(root, "", paths.blobs, blobs, links)
         return SnapshotContents(
             commit=commit,
             links=tuple(sorted(links, key=lambda link: link.path)),
@@ -144,14 +157,17 @@ class _Reader:
             changed=root.stat().st_mtime,
         )
 
-    def _links(self, directory: Path, prefix: str, blobs: Path, into: list[Link]) -> None:
+    def _links(self, directory: Path, prefix: str, folder: Path, blobs: Mapping[Inode, str], into: list[Link]) -> None:
         self.note(directory)
         for entry in _entries(directory):
             if entry.is_dir(follow_symlinks=False):
-                self._links(Path(entry.path), f"{prefix}{entry.name}/", blobs, into)
+                self._links(Path(entry.path), f"{prefix}{entry.name}/", folder, blobs, into)
                 continue
             with contextlib.suppress(ValueError, FileNotFoundError):
-                into.append(_link(entry, FilePath(prefix + entry.name), blobs))
+                link = _link(entry, FilePath(prefix + entry.name), folder, blobs)
+                into.append(link)
+                if link.inode:
+                    self.marks.setdefault((link.inode, link.size, link.mtime_ns), entry.path)
 
     def blobs(self, directory: Path) -> dict[str, BlobFile]:
         self.note(directory)
@@ -160,8 +176,10 @@ class _Reader:
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
+                    inode = (status.st_dev, status.st_ino)
+                    self.marks.setdefault((inode, status.st_size, status.st_mtime_ns), entry.path)
                     found[entry.name] = BlobFile(
-                        inode=(status.st_dev, status.st_ino),
+                        inode=inode,
                         size=status.st_size,
                         names=status.st_nlink,
                         changed=status.st_ctime,
@@ -191,19 +209,21 @@ class _Reader:
                 yield Path(entry.path)
 
 
-def _link(entry: "os.DirEntry[str]", path: FilePath, blobs: Path) -> Link:
-    blob = ""
-    if entry.is_symlink():
+def _link(entry: "os.DirEntry[str]", path: FilePath, folder: Path, blobs: Mapping[Inode, str]) -> Link:
+    blob, real = "", not entry.is_symlink()
+    if not real:
         target = Path(os.path.normpath(Path(entry.path).parent / os.readlink(entry.path)))
-        blob = target.name if target.parent == blobs else ""
+        blob = target.name if target.parent == folder else ""
     try:
         status = entry.stat()
     except OSError:  # dangling, or a loop
         return Link(path=path, blob=blob)
+    inode = (status.st_dev, status.st_ino)
     return Link(
         path=path,
-        blob=blob,
-        inode=(status.st_dev, status.st_ino),
+        blob=blobs.get(inode, "") if real else blob,
+        real=real,
+        inode=inode,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
         names=status.st_nlink,
@@ -216,6 +236,14 @@ def _entries(directory: Path) -> Iterable["os.DirEntry[str]"]:
             return sorted(found, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return ()
+
+
+def _mark(path: str) -> tuple[Inode, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

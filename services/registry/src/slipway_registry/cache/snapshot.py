@@ -38,6 +38,11 @@ class FileStanding:
     verify_time: float | None = None
     damaged: bool = False
 
+    @property
+    def sound(self) -> bool:
+        """Whether it is there, and not known to be damaged."""
+        return self.present and not self.damaged
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantStanding:
@@ -99,8 +104,18 @@ class Snapshot:
 
     @property
     def complete(self) -> bool:
-        """Whether every file of the commit is there."""
-        return self.listed and all(file.present for file in self.files)
+        """Whether every file of the commit is there, and none known to be damaged."""
+        return self.listed and all(file.sound for file in self.files)
+
+    @property
+    def damaged(self) -> frozenset[str]:
+        """Blobs whose last hash was wrong."""
+        return frozenset(standing.file.blob_id for standing in self.files if standing.damaged)
+
+    @property
+    def sound(self) -> frozenset[str]:
+        """Paths of the files that are there and not known to be damaged."""
+        return frozenset(standing.file.path for standing in self.files if standing.sound)
 
     @property
     def listing(self) -> tuple[RepoFile, ...]:
@@ -177,7 +192,7 @@ def _variant(variant: Variant, files: Mapping[str, FileStanding]) -> VariantStan
     mine = [files[file.path] for file in variant.files]
     return VariantStanding(
         variant=variant,
-        complete=not variant.missing and all(it.present for it in mine),
+        complete=not variant.missing and all(it.sound for it in mine),
         verified=not variant.missing and all(it.present and it.verify_time is not None for it in mine),
         present_bytes=sum(it.file.size_bytes for it in mine if it.present),
         size_bytes=variant.size_bytes,

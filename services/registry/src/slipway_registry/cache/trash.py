@@ -7,15 +7,15 @@ cache scans, and gone with the repository.
 import contextlib
 import os
 import secrets
-import stat
-from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from slipway_service.weights.cache_paths import RepoPaths
 
-from slipway_registry.cache.files import make_directory, remove_tree, sync_directory
+from slipway_registry.cache.files import make_directory, remove_tree, statuses_below, sync_directory
 from slipway_registry.cache.layout import Modes
 from slipway_registry.cache.scan import read_repo
+from slipway_registry.cache.weigh import freed
 
 NAME = "trash"
 
@@ -56,33 +56,50 @@ def restore_linked(paths: RepoPaths, bin_: Path) -> set[str]:
     return restored
 
 
-def empty(paths: RepoPaths, before: float) -> bool:
-    """Unlink what was deleted until then (seconds since 1970); whether bins are left."""
+def empty(paths: RepoPaths, before: float, wanted: Collection[str] = ()) -> bool:
+    """Unlink what was deleted until then (seconds since 1970); whether bins are left.
+
+    A deletion that was killed after its links had gone is finished: contents that only they led to go too.
+
+    Args:
+        wanted: blobs that stay whatever links them.
+    """
     left = False
     for name in _listed(paths.ingest / NAME):
         stamp = name.partition("-")[0]
         if not stamp.isdecimal() or int(stamp) > before * 1000:
             left = True
             continue
-        restore_linked(paths, paths.ingest / NAME / name)
-        remove_tree(paths.ingest / NAME / name)
+        bin_ = paths.ingest / NAME / name
+        for blob in _left_behind(paths, bin_) - set(wanted):
+            discard(paths.blobs / blob, bin_ / "blobs" / blob)
+        restore_linked(paths, bin_)
+        remove_tree(bin_)
     return left
+
+
+def _left_behind(paths: RepoPaths, bin_: Path) -> set[str]:
+    """Blobs that the links of a bin led to, or the real files in it are, and that nothing links any more."""
+    names, inodes = set(), set()
+    for parent, _, files in os.walk(bin_ / "links"):
+        for file in files:
+            path = os.path.join(parent, file)
+            if os.path.islink(path):
+                names.add(os.path.basename(os.readlink(path)))
+            else:
+                status = os.lstat(path)
+                inodes.add((status.st_dev, status.st_ino))
+    if not names and not inodes:
+        return set()
+    contents = read_repo(paths)
+    linked = {link.blob for it in contents.snapshots.values() for link in it.links}
+    found = {name for name, blob in contents.blobs.items() if name in names or blob.inode in inodes}
+    return found - linked
 
 
 def trash_bytes(paths: RepoPaths) -> int:
     """Bytes that come free when the trash is emptied; contents that have names elsewhere are not among them."""
-    names: Counter[tuple[int, int, int]] = Counter()
-    sizes = {}
-    for parent, _, files in os.walk(paths.ingest / NAME):
-        for file in files:
-            with contextlib.suppress(OSError):
-                status = os.lstat(os.path.join(parent, file))
-                if stat.S_ISLNK(status.st_mode):
-                    continue
-                key = (status.st_dev, status.st_ino, status.st_nlink)
-                names[key] += 1
-                sizes[key] = status.st_size
-    return sum(size for key, size in sizes.items() if names[key] == key[2])
+    return sum(it.st_size for it in freed(statuses_below(paths.ingest / NAME)))
 
 
 def remove_if_empty(paths: RepoPaths) -> None:

@@ -3,13 +3,14 @@
 import contextlib
 import os
 import time
-import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from crc32c import crc32c
+from slipway_service.fault import Fault
 from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, RepoId
@@ -18,7 +19,7 @@ from slipway_registry.cache.blobs import BlobShelf
 from slipway_registry.cache.names import blob_of
 from slipway_registry.cache.records import CacheRecords
 from slipway_registry.jobs.store import Store, VerifiedBlob
-from slipway_registry.transfer.errors import Setback
+from slipway_registry.transfer.errors import DiskFull, Setback
 from slipway_registry.transfer.frontier import BLOCK_BYTES
 from slipway_registry.transfer.halt import Halt
 from slipway_registry.transfer.hashing import OneCore, hash_file
@@ -45,13 +46,22 @@ class Finding:
     detail: str = ""
 
 
+Hasher = Callable[[Path, str, OneCore, Halt, Callable[[int], None]], str]
+"""As `hash_file`."""
+
+
 class Verification:
     """Hashes files of one snapshot in a thread; its figures may be read from another.
 
     Each content is hashed once, however many paths link it. What was right is remembered, and what was wrong too.
 
+    Attributes:
+        repos: this one, and others that share a file which was found damaged.
+
     Args:
         repair: keep the good blocks of damaged files, where their crcs are known, for the download that repairs them.
+        hasher: hashes a file.
+        clock: seconds since 1970, for when a file was right.
     """
 
     def __init__(
@@ -65,6 +75,8 @@ class Verification:
         *,
         core: OneCore,
         repair: bool = False,
+        hasher: Hasher = hash_file,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._shelf = shelf
         self._store = store
@@ -74,10 +86,13 @@ class Verification:
         self._files = files
         self._core = core
         self._repair = repair
-        self._verdicts: dict[str, Finding | None] = {}
+        self._hasher = hasher
+        self._clock = clock
+        self._verdicts: dict[tuple[str, int, int], Finding | None] = {}  # by hash, device and inode
+        self.repos = {repo}
         self.findings: list[Finding] = []
         self.done_bytes = 0
-        self.total_bytes = sum({file.blob_id: file.size_bytes for file in files}.values())
+        self.total_bytes = sum({self._content(file): file.size_bytes for file in files}.values())
 
     def run(self, halt: Halt) -> None:
         """Return when every file has been hashed.
@@ -98,28 +113,38 @@ class Verification:
             if status.st_size != file.size_bytes:
                 text = f"it has {status.st_size} bytes instead of {file.size_bytes}"
                 return self._finding(FindingKind.MISSING, file, detail=text)
-            if file.blob_id not in self._verdicts:
-                self._verdicts[file.blob_id] = self._hash(file, path, status, halt)
-            verdict = self._verdicts[file.blob_id]
+            content = file.blob_id, status.st_dev, status.st_ino
+            if content not in self._verdicts:
+                self._verdicts[content] = self._hash(file, path, status, halt)
+            verdict = self._verdicts[content]
             return verdict and self._finding(verdict.kind, file, actual=verdict.actual)
         except FileNotFoundError:
             return self._finding(FindingKind.MISSING, file, detail="its content is not there")
         except OSError as error:
             return self._finding(FindingKind.UNREADABLE, file, detail=f"{error.strerror}")
 
+    def _content(self, file: RepoFile) -> object:
+        """What tells contents apart, of which each is hashed once."""
+        try:
+            status = (self._snapshot / file.path).stat()
+        except OSError:
+            return file.path
+        return file.blob_id, status.st_dev, status.st_ino
+
     def _hash(self, file: RepoFile, path: Path, status: os.stat_result, halt: Halt) -> Finding | None:
         def add(count: int) -> None:
             self.done_bytes += count
 
-        digest = hash_file(path, file.blob_id, self._core, halt, add)
-        known = [it for it in self._store.verified(file.blob_id) if it.repo == self._repo]
-        crcs = known[0].block_crcs if known else None
+        digest = self._hasher(path, file.blob_id, self._core, halt, add)
+        crcs = self._records.block_crcs(self._repo, file.blob_id)
         if digest == file.blob_id:
             self._remember(file, status, crcs)
             return None
-        if self._repair and crcs:
+        self.repos |= self._records.set_damaged(
+            self._repo, file.blob_id, inode=status.st_ino, mtime_ns=status.st_mtime_ns
+        )
+        if self._repair and crcs and path.samefile(self._shelf.path(self._repo, blob_of(file))):
             self._salvage(file, path, crcs)
-        self._records.set_damaged(self._repo, file.blob_id, inode=status.st_ino, mtime_ns=status.st_mtime_ns)
         return self._finding(FindingKind.DAMAGED, file, actual=digest)
 
     def _remember(self, file: RepoFile, status: os.stat_result, crcs: bytes | None) -> None:
@@ -131,21 +156,24 @@ class Verification:
             mtime_ns=status.st_mtime_ns,
             block_crcs=crcs,
         )
-        self._store.set_verified(blob, at=time.time())
+        self._store.set_verified(blob, at=self._clock())
         self._records.clear_damaged(self._repo, file.blob_id)
 
     def _salvage(self, file: RepoFile, path: Path, crcs: bytes) -> None:
-        """Begin a partial with the blocks that have their crc: the repair fetches the others only."""
+        """Begin a partial with the blocks that have their crc: the repair fetches the others only.
+
+        What keeps it from that, a full disk or another process, keeps the download from it too, which says so.
+        """
         expected = array("I", crcs)
         directory = self._shelf.partial(self._repo, blob_of(file))
         with (
-            contextlib.suppress(Setback),
+            contextlib.suppress(Setback, DiskFull, Fault),
             path.open("rb") as source,
             Partial.open(directory, file.size_bytes) as partial,
         ):
             for block, crc in enumerate(expected):
                 content = source.read(BLOCK_BYTES)
-                if zlib.crc32(content) == crc:
+                if crc32c(content) == crc:
                     partial.write(block * BLOCK_BYTES, memoryview(content))
 
     def _finding(self, kind: FindingKind, file: RepoFile, *, actual: str = "", detail: str = "") -> Finding:

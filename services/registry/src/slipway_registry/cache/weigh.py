@@ -1,5 +1,7 @@
 """What removing something frees: a content is free when its last name has gone, and it is counted once."""
 
+import os
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -39,7 +41,7 @@ def names_lost(
         kept |= {link.blob for link in links if link.path not in paths}
     blobs = frozenset({link.blob for link in mine if link.blob} - kept - set(wanted))
     names = Counter(contents.blobs[blob].inode for blob in blobs if blob in contents.blobs)
-    names.update(link.inode for link in mine if not link.blob and link.inode)
+    names.update(link.inode for link in mine if link.real and link.inode)
     return Loss(blobs, names)
 
 
@@ -47,7 +49,15 @@ def names_in(contents: RepoContents) -> Iterator[Inode]:
     """The inode of every name that contents have: blobs, and real files of snapshots."""
     yield from (blob.inode for blob in contents.blobs.values())
     for snapshot in contents.snapshots.values():
-        yield from (link.inode for link in snapshot.links if not link.blob and link.inode)
+        yield from (link.inode for link in snapshot.links if link.real and link.inode)
+
+
+def freed(statuses: Iterable[os.stat_result]) -> list[os.stat_result]:
+    """Contents that come free with all of these files: each once; those that have names elsewhere are left out."""
+    files = [it for it in statuses if stat.S_ISREG(it.st_mode)]
+    names = Counter((it.st_dev, it.st_ino) for it in files)
+    contents = {(it.st_dev, it.st_ino): it for it in files}
+    return [it for inode, it in contents.items() if names[inode] == it.st_nlink]
 
 
 class Scales:
@@ -61,7 +71,7 @@ class Scales:
                 self._names[blob.inode], self._sizes[blob.inode] = blob.names, blob.size
             for snapshot in contents.snapshots.values():
                 for link in snapshot.links:
-                    if not link.blob and link.inode:
+                    if link.real and link.inode:
                         self._names[link.inode], self._sizes[link.inode] = link.names, link.size
 
     @property

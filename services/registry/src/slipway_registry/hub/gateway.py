@@ -44,10 +44,12 @@ class HubGateway:
     ) -> None:
         self.settings = settings
         self.budget = budget or RateBudget(clock)
+        self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
         self._answers = SharedAnswers(clock, settings.cache_entries)
         self._threads = anyio.CapacityLimiter(settings.concurrency)
+        self._away_until = clock()
         install_client()
 
     async def call(self, credential: Credential, subject: Subject, work: Callable[[HubSession], T]) -> T:
@@ -60,17 +62,24 @@ class HubGateway:
             raise offline_fault(self.settings.offline, subject)
         for attempt in itertools.count(1):
             try:
-                return await self._once(credential, work)
+                answer = await self._once(credential, work)
             except HubFailure as failure:
                 pause = self._pause(failure, attempt)
                 if pause is None:
+                    if isinstance(failure, Unreachable):
+                        self._away_until = self._clock() + self.settings.away_memory
                     raise fault_of(failure, subject, credential, self.settings.endpoint) from failure
+            else:
+                self._away_until = self._clock()
+                return answer
             await self._sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
     def _pause(self, failure: HubFailure, attempt: int) -> float | None:
         """Seconds to the next attempt; None where there is to be none."""
         if not failure.passing or attempt >= self.settings.tries:
+            return None
+        if isinstance(failure, Unreachable) and self._clock() < self._away_until:
             return None
         longest = self.settings.first_wait * 2 ** (attempt - 1)
         asked = failure.retry_after
@@ -110,7 +119,7 @@ class HubGateway:
                 raise Unclear(f"an answer without what it must have ({type(error).__name__})") from error
 
 
-def offline_fault(because: str, subject: Subject) -> Fault:
+def offline_fault(because: str, subject: Subject, lack: str = "the cache does not hold the answer") -> Fault:
     """What is said instead of asking the Hub."""
-    text = f"Offline mode is on ({because}), so the Hub is not asked, and the cache does not hold the answer."
+    text = f"Offline mode is on ({because}), so the Hub is not asked, and {lack}."
     return Fault(Reason.OFFLINE, text, facts=subject.facts)

@@ -22,6 +22,7 @@ class RepoTree:
         revision: the revision as it was asked for.
         commit: what it resolved to.
         files: every file, by path.
+        from_cache: whether the cache said so, because the Hub was not asked or not reached.
     """
 
     requested: RepoId
@@ -29,6 +30,7 @@ class RepoTree:
     revision: Revision
     commit: Commit
     files: tuple[RepoFile, ...]
+    from_cache: bool = False
 
     @property
     def total_bytes(self) -> int:

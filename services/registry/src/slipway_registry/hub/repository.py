@@ -34,6 +34,8 @@ from slipway_registry.hub.metadata import HubMetadata
 from slipway_registry.hub.session import HubSession
 from slipway_registry.hub.summary import RepoSummary
 
+CONFIG = "config.json"
+
 CONTENT_TTL = 86_400.0
 """Seconds for which what was read of a file is kept: it is named by its hash and never changes."""
 
@@ -53,6 +55,7 @@ class Repository:
         config: what configuration and headers tell.
         files: all files, by path.
         variants: the ways to have its weights.
+        from_cache: whether all this is what the cache knows, because the Hub was not asked or not reached.
     """
 
     repo: RepoId
@@ -63,6 +66,7 @@ class Repository:
     config: ConfigSummary
     files: tuple[RepoFile, ...]
     variants: tuple[Variant, ...]
+    from_cache: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -94,27 +98,30 @@ def describe(
         context_tokens: context to estimate for; 0 for the smaller of 8,192 and what the model was trained for.
     """
     config, ggufs = config or ModelFacts(), ggufs or {}
+    known = summarise(
+        [config, *ggufs.values(), *said],
+        name=tree.repo,
+        pipeline_tag=summary.pipeline_tag,
+        paths={file.path for file in tree.files},
+        parameters=summary.parameters,
+    )
     return Repository(
         repo=tree.repo,
         revision=tree.revision,
         commit=tree.commit,
         summary=summary,
         license=summary.license,
-        config=summarise(
-            [config, *ggufs.values(), *said],
-            name=tree.repo,
-            pipeline_tag=summary.pipeline_tag,
-            paths={file.path for file in tree.files},
-            parameters=summary.parameters,
-        ),
+        config=known,
         files=tree.files,
         variants=appraise(
             variants,
             ggufs=ggufs,
             config=replace(config, parameters=summary.parameters),
+            trained_context=known.context_length,
             context_tokens=context_tokens,
             devices=devices,
         ),
+        from_cache=tree.from_cache,
     )
 
 
@@ -149,15 +156,15 @@ class HubRepositories:
         ggufs: dict[str, ModelFacts] = {}
         async with anyio.create_task_group() as group:
             for file in tree.files:
-                if file.path == _CONFIG and 0 < file.size_bytes <= MAX_CONFIG_BYTES:
-                    group.start_soon(self._note, configs, _CONFIG, tree, file, credential)
+                if file.path == CONFIG and 0 < file.size_bytes <= MAX_CONFIG_BYTES:
+                    group.start_soon(self._note, configs, CONFIG, tree, file, credential)
             for model, file in header_sources(variants).items():
                 group.start_soon(self._note, ggufs, model, tree, file, credential)
         return describe(
             tree,
             found.summary,
             variants,
-            config=configs.get(_CONFIG),
+            config=configs.get(CONFIG),
             ggufs={model: ggufs[model] for model in sorted(ggufs)},
             said=_said_by_hub(found.info),
             devices=devices,
@@ -182,13 +189,10 @@ class HubRepositories:
             noted[name] = facts
 
 
-_CONFIG = "config.json"
-
-
 def _facts(session: HubSession, *, tree: RepoTree, file: RepoFile) -> ModelFacts | None:
     """What config.json or a GGUF's header tells; None where it is none."""
     read = partial(session.read, tree.repo, tree.commit, file.path)
-    if file.path == _CONFIG:
+    if file.path == CONFIG:
         return parse_config(read(0, file.size_bytes))
     try:
         return facts_of_gguf(parse_gguf(read))

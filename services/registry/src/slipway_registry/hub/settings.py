@@ -25,6 +25,8 @@ class HubSettings:
         tries: how often a call is made in all while it fails for a passing reason.
         first_wait: seconds before the first repetition; doubles with each, with full jitter.
         patience: longest wait, seconds, that is sat out; beyond it the caller is told when to come back.
+        away_memory: seconds after a call that nobody answered in which others are made once only: whoever has the
+            cache to fall back on does not wait again for what was just found out.
         concurrency: calls at the same time, each in a thread of its own.
         cache_ttl: seconds for which an answer is good, as the contract promises.
         cache_entries: so many answers are kept.
@@ -38,6 +40,7 @@ class HubSettings:
     tries: int = 4
     first_wait: float = 0.5
     patience: float = 8.0
+    away_memory: float = 15.0
     concurrency: int = 8
     cache_ttl: float = 60.0
     cache_entries: int = 512

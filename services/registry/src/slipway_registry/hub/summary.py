@@ -60,11 +60,11 @@ def summary_of(info: ModelInfo) -> RepoSummary:
     said: Any = info
     tags = said.tags if isinstance(said.tags, list) else []
     return RepoSummary(
-        repo=RepoId(_text(said.id)),
+        repo=RepoId(text_of(said.id)),
         commit=commit_of(said.sha),
-        pipeline_tag=_text(said.pipeline_tag),
-        library=_text(said.library_name),
-        tags=tuple(_text(tag) for tag in tags[:MAX_TAGS] if isinstance(tag, str)),
+        pipeline_tag=text_of(said.pipeline_tag),
+        library=text_of(said.library_name),
+        tags=tuple(text_of(tag) for tag in tags[:MAX_TAGS] if isinstance(tag, str)),
         gating=_gating(said.gated),
         private=said.private is True,
         downloads=count_of(said.downloads) or 0,
@@ -87,7 +87,8 @@ def count_of(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 1 << 63 else None
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A text, cut short and fit for a message; empty for anything else."""
     return value.encode("utf-8", "replace").decode()[:_MAX_TEXT] if isinstance(value, str) else ""
 
 
@@ -104,7 +105,7 @@ def _gating(value: Any) -> Gating | None:
 def commit_of(value: Any) -> Commit | None:
     """A commit; None for anything else."""
     try:
-        return Commit(_text(value))
+        return Commit(text_of(value))
     except ValueError:
         return None
 

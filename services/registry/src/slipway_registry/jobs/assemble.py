@@ -16,6 +16,7 @@ from slipway_registry.cache.exclusion import RepoLocks
 from slipway_registry.cache.layout import Modes
 from slipway_registry.cache.owner import CacheOwner
 from slipway_registry.cache.publish import Publisher
+from slipway_registry.cache.staged import clear_staged
 from slipway_registry.cache.symlinks import symlinks_work
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.hub.rate import RateBudget
@@ -81,6 +82,7 @@ class Engine(Generic[L]):
     scheduler: Scheduler
     store: Store
     shelf: BlobShelf
+    publisher: Publisher
     locks: RepoLocks
     budget: DiskBudget
     cache_id: str
@@ -112,6 +114,7 @@ async def download_engine(
         store = await to_thread.run_sync(Store.in_directory, settings.state_directory, boot)
         stack.push_async_callback(to_thread.run_sync, store.close)
         owner = stack.enter_context(CacheOwner.taking(settings.hub, store.registry_id, settings.modes))
+        await to_thread.run_sync(clear_staged, settings.hub)
         wire = Wire(settings.wire)
         stack.callback(wire.close)
         shelf = BlobShelf(settings.hub, settings.modes)
@@ -138,6 +141,7 @@ async def download_engine(
             scheduler=scheduler,
             store=store,
             shelf=shelf,
+            publisher=tools.publisher,
             locks=locks,
             budget=budget,
             cache_id=owner.cache_id,

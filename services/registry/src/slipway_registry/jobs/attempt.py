@@ -3,7 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import anyio
@@ -17,6 +17,7 @@ from slipway_registry.cache.names import blob_of
 from slipway_registry.cache.publish import Publisher
 from slipway_registry.jobs import states
 from slipway_registry.jobs.board import BlobBoard, Waiter
+from slipway_registry.jobs.failures import failure_of, full_disk
 from slipway_registry.jobs.job import Job
 from slipway_registry.jobs.ledger import Ledger
 from slipway_registry.jobs.obtain import Need, Obtainer
@@ -55,7 +56,7 @@ class Attempt:
     Args:
         hold: called with seconds when the Hub limits our rate: nobody should ask it before.
         wait_for_disk: called when there is no space now.
-        retry: called with the seconds after which the job, now BACKING_OFF, is due.
+        retry: called with the verdict on the job, now BACKING_OFF: when it is due, and whether it has failed then.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Attempt:
         *,
         hold: Callable[[float], None],
         wait_for_disk: Callable[[], None],
-        retry: Callable[[Job, float], None],
+        retry: Callable[[Job, float, bool], None],
     ) -> None:
         self._job = job
         self._tools = tools
@@ -85,9 +86,9 @@ class Attempt:
         except Setback as setback:
             await self._set_back(setback)
         except DiskFull as full:
-            failure = Failure(reason=Reason.DISK_FULL, text=f"{full}. The download goes on when there is space.")
-            await self._ledger.advance(job, states.DiskFilled(failure))
+            job.disk_fills = 0 if self._progressed() else job.disk_fills + 1
             self._wait_for_disk()
+            await self._ledger.advance(job, states.DiskFilled(full_disk(full)))
         except Fault as fault:
             await self._fail(failure_of(fault))
         except Exception:
@@ -134,10 +135,11 @@ class Attempt:
         if shortage is None:
             return True
         if job.download.state is not State.QUEUED:  # files were deleted under us, and somebody took their space
-            raise DiskFull(shortage.fault().text)
+            raise DiskFull(shortage.fault().text) from shortage.fault()
         if shortage.ever:
-            await wait_for(self._ledger, job, WaitReason.DISK)
+            job.disk_fills = 0  # the file system tells: looking is cheap
             self._wait_for_disk()
+            await wait_for(self._ledger, job, WaitReason.DISK, failure_of(shortage.fault()))
         else:
             await self._fail(failure_of(shortage.fault()))
         return False
@@ -200,10 +202,9 @@ class Attempt:
         job = self._job
         async with self._ledger.changing():
             job.publishing = True  # from here on nobody can cancel it
-        download = job.download
-        publish = partial(
-            self._tools.publisher.publish, download.repo, download.commit, listing, paths, download.revision
-        )
+            download = job.download
+        names = (download.revision, *download.also)
+        publish = partial(self._tools.publisher.publish, download.repo, download.commit, listing, paths, *names)
         with CancelScope(shield=True):
             try:
                 with disk_errors(self._tools.shelf.hub):
@@ -220,39 +221,52 @@ class Attempt:
     async def _set_back(self, setback: Setback) -> None:
         job, ledger = self._job, self._ledger
         await ledger.advance(job, states.Lost(), only_from={State.VERIFYING})
-        now = ledger.clock.now()
-        done = job.current(ledger.clock.monotonic()).progress.done_bytes
+        now, away = ledger.clock.now(), isinstance(setback, Away)
+        away_since = self._note_absence() if away else None
         verdict = after_setback(
             self._tools.policy,
-            away=isinstance(setback, Away),
-            progressed=done > job.start_bytes,
+            away=away,
+            progressed=self._progressed(),
             tries=job.download.tries,
-            away_since=job.download.away_since,
+            away_for=ledger.clock.monotonic() - (job.away_from or 0.0),
             away_looks=job.away_looks,
             retry_after=setback.retry_after,
-            now=now,
             chance=self._tools.chance,
         )
-        job.away_looks = job.away_looks + 1 if verdict.away_since else 0
-        failure = Failure(reason=setback.reason, text=setback.text)
+        failure = Failure(reason=setback.reason, text=setback.text, retry_after=verdict.delay)
         if verdict.delay is None:
             await self._fail(failure)
             return
+        if away:
+            job.away_looks += 1
+        else:
+            job.away_from, job.away_looks = None, 0
         if setback.reason is Reason.HUB_RATE_LIMITED:
             self._hold(verdict.delay)
         retry_time = now + timedelta(seconds=verdict.delay)
-        await ledger.advance(job, states.SetBack(failure, retry_time, verdict.tries, verdict.away_since))
-        self._retry(job, verdict.delay)
+        await ledger.advance(job, states.SetBack(failure, retry_time, verdict.tries, away_since))
+        self._retry(job, verdict.delay, verdict.last)
+
+    def _note_absence(self) -> datetime:
+        """The Hub is away: since when, as far as this process and the record know."""
+        job, clock = self._job, self._ledger.clock
+        if job.away_from is None or self._progressed():
+            job.away_from, job.away_looks = clock.monotonic(), 0
+        return clock.now() if self._progressed() else job.download.away_since or clock.now()
+
+    def _progressed(self) -> bool:
+        """Whether bytes have come since the last start."""
+        return self._job.current(self._ledger.clock.monotonic()).progress.done_bytes > self._job.start_bytes
 
     async def _fail(self, failure: Failure) -> None:
         await self._ledger.advance(self._job, states.Failed(failure))
 
 
-async def wait_for(ledger: Ledger, job: Job, reason: WaitReason) -> None:
-    """Say what a queued job waits for, if that is news."""
+async def wait_for(ledger: Ledger, job: Job, reason: WaitReason, failure: Failure | None = None) -> None:
+    """Say what a queued job waits for, if that is news; `failure` says what of it is missing."""
     async with ledger.changing():
         if job.download.state is State.QUEUED and job.download.waiting_for is not reason:
-            await ledger.record(job, states.Waits(reason))
+            await ledger.record(job, states.Waits(reason, failure))
 
 
 async def all_or_first_error(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
@@ -271,9 +285,3 @@ async def all_or_first_error(calls: Sequence[Callable[[], Awaitable[None]]]) -> 
             tasks.start_soon(guarded, call)
     if errors:
         raise errors[0]
-
-
-def failure_of(fault: Fault) -> Failure:
-    """What of a Fault is stored with a download."""
-    help_url = fault.link.url if fault.link else None
-    return Failure(reason=fault.reason, text=fault.text, facts=dict(fault.facts), help_url=help_url)

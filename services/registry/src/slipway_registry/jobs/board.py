@@ -8,11 +8,12 @@ from functools import partial
 import anyio
 from anyio import CancelScope, CapacityLimiter, Event, Lock, from_thread, to_thread
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled
 from slipway_service.fault import Fault, Reason
 
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.jobs.obtain import Gauge, Need, Obtainer
-from slipway_registry.transfer.halt import Halt
+from slipway_registry.transfer.halt import Halt, Halted
 
 _REFUSED = {
     Reason.REPO_NOT_FOUND,
@@ -151,5 +152,7 @@ async def in_thread(work: Callable[[], None], halt: Halt) -> None:
         except Exception as caught:
             error = caught
         tasks.cancel_scope.cancel()
+    if isinstance(error, Halted):
+        await checkpoint_if_cancelled()  # its caller was cancelled, and that is what it gets
     if error:
         raise error

@@ -16,12 +16,16 @@ class Job:
 
     download: Download
     credential: Callable[[], Credential]
+    lacks_credential: bool = False  # it lives on a caller's token, which went with an earlier process
     scope: CancelScope | None = None
     ended: Event | None = None  # of its last or current run
     run: Run | None = None
     publishing: bool = False
-    away_looks: int = 0  # starts since the Hub went away
+    away_from: float | None = None  # monotonic, which jumps of the clock and a suspended host leave alone
+    away_looks: int = 0  # starts since then
     start_bytes: int = 0  # done at the last start: more means progress
+    disk_fills: int = 0  # times in a row that the disk took nothing though it said that it had space
+    disk_look_at: float = 0.0  # monotonic: while it waits for space, when to look again
     told: Progress | None = None  # the figures that the listener was given last
 
     def begin(self) -> None:

@@ -14,6 +14,7 @@ from slipway_service.weights.names import BlobId, Commit, RepoId
 
 from slipway_registry.cache.blobs import BlobShelf
 from slipway_registry.cache.courtesy import holding_hub_lock
+from slipway_registry.cache.files import sync_file
 from slipway_registry.cache.names import blob_of
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.jobs.store import Store, VerifiedBlob
@@ -174,6 +175,7 @@ class Obtainer:
             fetched()
             digest = hash_file(path, file.blob_id, self._core, halt, hashed.add)
             if digest == file.blob_id:
+                sync_file(path)
                 self._remember(need.repo, file, path, None)
         except OSError:
             return False
@@ -182,15 +184,22 @@ class Obtainer:
         return True
 
     def _from_elsewhere(self, need: Need) -> Fetch | None:
-        """Link the blob from another repository that has it; a copying fetch where links do not work."""
+        """Link the blob from another repository that has it; a copying fetch where links do not work.
+
+        What is here already was found wrong, or cannot be read: it is no better under another repository's name.
+        """
         repo, file = need.repo, need.file
+        present = self._shelf.path(repo, need.blob)
         for blob in self._store.verified(file.blob_id):
             path = self._shelf.path(blob.repo, need.blob)
-            if blob.repo == repo or not _unchanged(path, blob):
+            if blob.repo == repo or not _unchanged(path, blob) or (present.exists() and present.samefile(path)):
                 continue
             if not self._shelf.adopt(repo, need.blob, path):
                 return CopyFetch(path)
-            self._remember(repo, file, self._shelf.path(repo, need.blob), blob.block_crcs)
+            try:
+                self._remember(repo, file, present, blob.block_crcs)
+            except FileNotFoundError as error:
+                raise Vanished(file.path) from error
             return None
         return None
 

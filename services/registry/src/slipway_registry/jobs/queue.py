@@ -1,8 +1,9 @@
 """Who runs when: live downloads wait here for a slot, and what runs is started, timed and drained."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import structlog
@@ -11,6 +12,7 @@ from anyio.abc import TaskGroup
 from slipway_service.fault import Fault
 
 from slipway_registry.hub.credentials import Credential
+from slipway_registry.hub.errors import DEFAULT_RETRY_AFTER
 from slipway_registry.jobs import states
 from slipway_registry.jobs.attempt import Attempt, Tools, wait_for
 from slipway_registry.jobs.board import BlobBoard
@@ -29,6 +31,7 @@ class QueueSettings:
     files: int = 8  # blobs in work at once, over all downloads
     progress_interval: float = 0.25
     disk_interval: float = 10.0  # how often to look whether there is space now
+    disk_patience: float = 320.0  # the same, at most, where only writing tells (a quota): each look costs requests
     housekeeping_interval: float = 60.0
     retention: float = 7 * 86_400.0  # finished downloads are forgotten after this
 
@@ -78,7 +81,8 @@ class Queue:
             async with self._ledger.changing():
                 if job.scope and not job.publishing:
                     if job.download.state in (State.RUNNING, State.VERIFYING):
-                        await self._ledger.record(job, states.Interrupted())
+                        with contextlib.suppress(Fault):  # where it cannot be recorded, the next process sees it anyway
+                            await self._ledger.record(job, states.Interrupted())
                     job.scope.cancel()
         for job in running:
             if job.ended:
@@ -87,8 +91,9 @@ class Queue:
     async def _take_up(self) -> None:
         """After a restart: what was running is queued; what lived on a caller's token waits for it."""
         for download in await self._ledger.database(self._tools.store.live):
-            job = self._ledger.jobs[download.id] = Job(download, self._credential)
-            if download.callers_credential and download.state is not State.PAUSED:
+            lacks = download.callers_credential
+            job = self._ledger.jobs[download.id] = Job(download, self._credential, lacks_credential=lacks)
+            if lacks and download.state is not State.PAUSED:
                 await self._ledger.record(job, states.CredentialLost())
             elif download.state in (State.RUNNING, State.VERIFYING, State.BACKING_OFF):
                 await self._ledger.record(job, states.Interrupted())
@@ -106,6 +111,8 @@ class Queue:
                 return
             if job.download.state is not State.QUEUED or job.scope:
                 continue
+            if job.download.waiting_for is WaitReason.DISK and self._clock.monotonic() < job.disk_look_at:
+                continue
             if self._clock.monotonic() < self._held_until:
                 await wait_for(self._ledger, job, WaitReason.HUB_RATE)
             elif sum(1 for other in self._ledger.jobs.values() if other.scope) >= self._settings.jobs:
@@ -122,7 +129,7 @@ class Queue:
             self._ledger,
             self._board,
             hold=self._hold,
-            wait_for_disk=lambda: self._later(self._settings.disk_interval, self.poke),
+            wait_for_disk=lambda: self._look_for_space_later(job),
             retry=self._retry,
         )
         try:
@@ -135,6 +142,12 @@ class Queue:
             self._tools.budget.release(job.download.id)
             self.poke()
 
+    def _look_for_space_later(self, job: Job) -> None:
+        settings = self._settings
+        delay = min(settings.disk_interval * 2.0 ** min(job.disk_fills, 16), settings.disk_patience)
+        job.disk_look_at = self._clock.monotonic() + delay
+        self._later(delay, self.poke)
+
     def _hold(self, seconds: float) -> None:
         self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
         self._later(seconds, self.poke)
@@ -146,15 +159,19 @@ class Queue:
 
         self._tasks.start_soon(wait)
 
-    def _retry(self, job: Job, delay: float) -> None:
-        self._tasks.start_soon(self._due, job, job.download.log_revision, delay)
+    def _retry(self, job: Job, delay: float, last: bool) -> None:
+        self._tasks.start_soon(self._due, job, job.download.log_revision, delay, last)
 
-    async def _due(self, job: Job, revision: int, delay: float) -> None:
+    async def _due(self, job: Job, revision: int, delay: float, last: bool) -> None:
         await self._clock.sleep(delay)
         async with self._ledger.changing():
-            if job.download.log_revision != revision or self.draining:
+            download = job.download
+            if download.log_revision != revision or self.draining:
                 return
-        await self._ledger.advance(job, states.Due(), only_from={State.BACKING_OFF})
+        event: states.Event = states.Due()
+        if last and download.failure:
+            event = states.Failed(replace(download.failure, retry_after=DEFAULT_RETRY_AFTER))
+        await self._ledger.advance(job, event, only_from={State.BACKING_OFF})
         self.poke()
 
     async def _tell_progress(self) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from slipway_service.fault import Reason
+from slipway_service.fault import Precondition, Reason
 from slipway_service.weights.names import Commit, RepoId, Revision
 
 
@@ -50,6 +50,8 @@ class Failure:
     text: str
     facts: Mapping[str, str] = field(default_factory=dict)
     help_url: str | None = None  # where access to a gated repository is asked for
+    retry_after: float | None = None  # seconds, counted from when this was recorded
+    preconditions: tuple[Precondition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,8 @@ class Progress:
 class Download:
     """One download. `id` is a UUID in hex, unique for ever.
 
-    `revision` is what was asked for, `commit` what it was at that moment. `selection` is the caller's, for display; the
+    `revision` is what was asked for, `commit` what it was at that moment, `also` what others called the same commit who
+    asked for the same meanwhile. `selection` is the caller's, for display; the
     files that it meant are fixed at creation. `tries` counts job-level tries without progress, `attempt` every start.
     """
 
@@ -100,6 +103,7 @@ class Download:
     update_time: datetime
     start_time: datetime | None = None  # of the first attempt
     end_time: datetime | None = None
+    also: tuple[Revision, ...] = ()
     log_revision: int = 0  # of its last transition; what its etag is made of
 
     @property

@@ -9,6 +9,13 @@ from datetime import datetime
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, RepoId, Revision
+from slipway_service.weights.selection import (
+    EverySelection,
+    PatternSelection,
+    SelectedFiles,
+    Selection,
+    VariantSelection,
+)
 
 from slipway_registry.cache.names import check_tree
 from slipway_registry.hub.credentials import Credential, CredentialKind
@@ -74,3 +81,18 @@ def complete(download: Download) -> Download:
     total, files = download.progress.total_bytes, download.progress.total_files
     progress = replace(download.progress, done_bytes=total, cached_bytes=total, done_files=files)
     return replace(download, state=State.SUCCEEDED, waiting_for=None, progress=progress, end_time=download.create_time)
+
+
+def recorded(selection: Selection, selected: SelectedFiles) -> dict[str, object]:
+    """What a download keeps of its selection, for display."""
+    record: dict[str, object] = {"taken": selected.variant, "explanation": selected.explanation}
+    match selection:
+        case VariantSelection(name):
+            record["variant"] = name
+        case PatternSelection(include, exclude):
+            record |= {"include": list(include), "exclude": list(exclude)}
+        case EverySelection():
+            record["everything"] = True
+        case _:
+            pass
+    return record

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,11 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do after a setback; `delay` None: fail."""
+    """What to do after a setback: fail (`delay` None), or wait, and then try again or, if `last`, fail."""
 
     delay: float | None
     tries: int
-    away_since: datetime | None
+    last: bool = False
 
 
 def after_setback(
@@ -57,10 +56,9 @@ def after_setback(
     away: bool,
     progressed: bool,
     tries: int,
-    away_since: datetime | None,
+    away_for: float,
     away_looks: int,
     retry_after: float | None,
-    now: datetime,
     chance: Callable[[], float],
 ) -> Verdict:
     """Decide about a whole download.
@@ -69,17 +67,16 @@ def after_setback(
         away: the Hub is unreachable, fails or limits us.
         progressed: bytes arrived since the last start, which makes every count begin anew.
         tries: consumed so far.
-        away_since: when the Hub went away, if it was away already.
+        away_for: seconds that the Hub has been away.
         away_looks: starts since then.
+        retry_after: seconds that the other side asked to wait.
     """
     asked = retry_after or 0.0
     if away:
-        since = now if progressed or away_since is None else away_since
-        if now - since > timedelta(seconds=policy.away_patience):
-            return Verdict(None, tries, since)
         delay = min(policy.away_cap, policy.away_base * 2 ** min(away_looks, 16)) * (1 + chance()) / 2
-        return Verdict(max(delay, asked), tries, since)
+        left = max(0.0, policy.away_patience - away_for)
+        return Verdict(min(max(delay, asked), left), tries, last=max(delay, asked) >= left)
     tries = 1 if progressed else tries + 1
     if tries > len(policy.job_delays):
-        return Verdict(None, tries, None)
-    return Verdict(max(policy.job_delays[tries - 1], asked), tries, None)
+        return Verdict(None, tries)
+    return Verdict(max(policy.job_delays[tries - 1], asked), tries)

@@ -5,6 +5,7 @@ One event loop owns all of it; blocking work (database, disk, network) is done i
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 from anyio import CancelScope, to_thread
@@ -71,6 +72,7 @@ class Scheduler:
         if self._queue.draining:
             raise Fault(Reason.DRAINING, "The registry is shutting down: try again in a moment.", retry_after=1.0)
         download = new_download(request, self._clock.now())
+        late = False
         there = await self._is_there(request) and await self._publish(request)
         async with self._ledger.changing():
             asked = complete(download) if there else download
@@ -82,7 +84,10 @@ class Scheduler:
                 if not download.state.terminal:
                     self._ledger.jobs[download.id] = Job(download, self._credential_of(request.credential))
             elif job := self._ledger.jobs.get(download.id):
-                download = await self._join(job, request.credential)
+                late = job.publishing  # under the names that were known when that began
+                download = await self._join(job, request)
+        if late:
+            await self._publish(request)
         self._queue.poke()
         return download, new
 
@@ -104,8 +109,8 @@ class Scheduler:
         """
         job = self._ledger.jobs.get(download_id)
         if job and credential and job.download.callers_credential:
-            job.credential = self._credential_of(credential)
-        elif job and job.download.pause_reason is PauseReason.CREDENTIAL_REQUIRED:
+            job.credential, job.lacks_credential = self._credential_of(credential), False
+        elif job and job.lacks_credential:
             text = f"{job.download.name} runs on a caller's token: send it with this call."
             raise Fault(Reason.CREDENTIAL_REQUIRED, text)
         return (await self._by_caller(download_id, states.Resumed(), etag)).download
@@ -160,12 +165,22 @@ class Scheduler:
         self._queue.poke()
         return job
 
-    async def _join(self, job: Job, credential: Credential | None) -> Download:
-        """Another caller of a live download; what waits for a credential goes on with theirs."""
-        if credential and job.download.callers_credential:
-            job.credential = self._credential_of(credential)
-            if job.download.pause_reason is PauseReason.CREDENTIAL_REQUIRED:
-                await self._ledger.record(job, states.Resumed())
+    async def _join(self, job: Job, request: CreateRequest) -> Download:
+        """Another caller of a live download: it goes on with their credential, and gets their name of the commit too.
+
+        One that the registry's own credential is enough for lives on that from now on.
+        """
+        before = job.download
+        if before.callers_credential:
+            job.credential, job.lacks_credential = self._credential_of(request.credential), False
+            job.download = replace(job.download, callers_credential=request.credential is not None)
+        if request.revision.names_ref(request.commit) and request.revision not in (before.revision, *before.also):
+            job.download = replace(job.download, also=(*before.also, request.revision))
+        if job.download.pause_reason is PauseReason.CREDENTIAL_REQUIRED:
+            await self._ledger.record(job, states.Resumed())
+        elif job.download != before:
+            changed = job.download
+            await self._ledger.database(lambda: self._store.note(changed))
         return job.current(self._clock.monotonic())
 
     def _credential_of(self, given: Credential | None) -> Callable[[], Credential]:

@@ -82,7 +82,7 @@ blobs = Table(
     Column("inode", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("verify_time", Float, nullable=False),
-    Column("block_crcs", LargeBinary),  # crc32 per MiB, where the transfer was ours: finds a damaged spot
+    Column("block_crcs", LargeBinary),  # crc32c per MiB, where the transfer was ours: finds a damaged spot
     Index("blobs_by_etag", "etag"),
 )
 
@@ -119,4 +119,27 @@ damaged_blobs = Table(
     Column("etag", String(64), primary_key=True),
     Column("inode", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
+    Column("block_crcs", LargeBinary),  # as in `blobs`, of the right content: says which blocks are damaged
+)
+
+# One row for each topic that is watched beside downloads (snapshots, pins); `revision` and `compacted` as in `log`.
+topics = Table(
+    "topics",
+    metadata,
+    Column("topic", String(16), primary_key=True),
+    Column("epoch", String(36), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("compacted", BigInteger, nullable=False),
+)
+
+topic_events = Table(
+    "topic_events",
+    metadata,
+    Column("topic", String(16), primary_key=True),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", String(255), nullable=False),
+    Column("payload", LargeBinary, nullable=False),  # the event as the contract has it
+    Column("deleted", Boolean, nullable=False),
+    Column("label", String(256), nullable=False),  # what watchers may filter by: the holder of a pin
+    Index("topic_events_by_key", "topic", "key", "revision"),
 )

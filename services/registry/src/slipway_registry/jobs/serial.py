@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from slipway_service.fault import Reason
+from slipway_service.fault import Precondition, Reason
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, FilePath, RepoId, Revision
 
@@ -29,12 +29,14 @@ def load_download(text: str) -> Download:
         "repo": RepoId(values["repo"]),
         "commit": Commit(values["commit"]),
         "revision": Revision(values["revision"]),
+        "also": tuple(map(Revision, values.get("also", ()))),
     }
     values["state"] = State(values["state"])
     values["waiting_for"] = WaitReason(values["waiting_for"]) if values["waiting_for"] else None
     values["pause_reason"] = PauseReason(values["pause_reason"]) if values["pause_reason"] else None
     if failure := values["failure"]:
-        values["failure"] = Failure(**failure | {"reason": Reason(failure["reason"])})
+        preconditions = tuple(Precondition(**it) for it in failure.get("preconditions", ()))
+        values["failure"] = Failure(**failure | {"reason": Reason(failure["reason"]), "preconditions": preconditions})
     progress = values["progress"]
     values["progress"] = Progress(**progress | {"files_in_flight": tuple(progress["files_in_flight"])})
     return Download(**values)

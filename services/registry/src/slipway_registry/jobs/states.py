@@ -17,9 +17,10 @@ MAX_MISMATCHES = 2
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """It stays in the queue and now waits for something else."""
+    """It stays in the queue and now waits for something else; `failure` tells what of it is missing."""
 
     reason: WaitReason
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +174,8 @@ def step(download: Download, event: Event, at: datetime) -> Download:
 def _changes(download: Download, event: Event, at: datetime) -> dict[str, Any]:
     """What an event changes besides the state."""
     match event:
-        case Waits(reason):
-            return {"waiting_for": reason}
+        case Waits(reason, failure):
+            return {"waiting_for": reason} | ({"failure": failure} if failure else {})
         case Granted():
             return {"attempt": download.attempt + 1, "start_time": download.start_time or at}
         case SetBack(failure, retry_time, tries, away_since):

@@ -5,6 +5,7 @@ Synchronous; the scheduler calls it from a worker thread. Each change of a downl
 
 import contextlib
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -86,17 +87,25 @@ class Store:
         return cls(f"sqlite:///{directory / 'registry.sqlite3'}", boot=boot)
 
     def close(self) -> None:
-        """Mark the database as closed in good order, with everything on the disk."""
-        with self._writing() as connection:
-            connection.execute(update(schema.log).values(clean=True))
-        self.checkpoint()
+        """Mark the database as closed in good order, with everything on the disk, if that can be."""
+        with contextlib.suppress(Fault):  # then it looks as a killed process leaves it
+            with self._writing() as connection:
+                connection.execute(update(schema.log).values(clean=True))
+            self.checkpoint()
         self._engine.dispose()
 
     def checkpoint(self) -> None:
-        """Move SQLite's write-ahead log into the database: the one thing here that waits for the disk."""
+        """Move SQLite's write-ahead log into the database: the one thing here that waits for the disk.
+
+        Raises:
+            Fault: DISK_FULL or DISK_FAULT if the database cannot be written; nothing is lost then.
+        """
         if self._engine.dialect.name == "sqlite":
             with contextlib.closing(self._engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                try:
+                    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                except sqlite3.OperationalError as error:
+                    raise _unwritable(error) from error
 
     def head(self) -> Cursor:
         """The newest revision."""
@@ -135,6 +144,12 @@ class Store:
             statement = update(schema.downloads).where(schema.downloads.c.id == download.id)
             connection.execute(statement.values(**_columns(recorded)))
             return recorded
+
+    def note(self, download: Download) -> None:
+        """Record what callers do not see: no transition, no event."""
+        with self._writing() as connection:
+            statement = update(schema.downloads).where(schema.downloads.c.id == download.id)
+            connection.execute(statement.values(**_columns(download)))
 
     def get(self, download_id: str) -> Download:
         """One download.
@@ -256,9 +271,7 @@ class Store:
             with self._engine.begin() as connection:
                 yield connection
         except OperationalError as error:
-            full = "full" in str(error.orig)  # what SQLite says for SQLITE_FULL
-            reason = Reason.DISK_FULL if full else Reason.DISK_FAULT
-            raise Fault(reason, f"The registry's database cannot be written: {error.orig}.") from error
+            raise _unwritable(error.orig) from error
 
     def _begin(self, connection: Connection) -> tuple[str, str]:
         """Read or write the log's one row; a new epoch if the last boot may have taken transactions with it."""
@@ -292,6 +305,13 @@ class Store:
         _insert_event(connection, revision, name, download_id, None)
         connection.execute(delete(schema.downloads).where(schema.downloads.c.id == download_id))
         return Entry(revision=revision, name=name, uid=download_id, download=None)
+
+
+def _unwritable(error: BaseException | None) -> Fault:
+    full = "full" in str(error)  # what SQLite says for SQLITE_FULL
+    return Fault(
+        Reason.DISK_FULL if full else Reason.DISK_FAULT, f"The registry's database cannot be written: {error}."
+    )
 
 
 def _engine(url: str) -> Engine:

@@ -12,7 +12,7 @@ from slipway_service.weights.names import RepoId, Revision
 from slipway_registry.hub.credentials import Credentials
 from slipway_registry.hub.gateway import HubGateway
 from slipway_registry.hub.metadata import HubMetadata
-from slipway_registry.hub.repository import HubRepositories
+from slipway_registry.hub.repositories import Repositories
 from slipway_registry.hub.search import search
 from slipway_registry.rpc import from_proto, to_proto
 
@@ -22,10 +22,10 @@ _MOST_CONTEXT = 1 << 24
 
 
 class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
-    """A read-only view of the Hub."""
+    """A read-only view of the Hub; of the cache where the Hub is away, as far as that goes."""
 
     def __init__(
-        self, gateway: HubGateway, metadata: HubMetadata, repositories: HubRepositories, credentials: Credentials
+        self, gateway: HubGateway, metadata: HubMetadata, repositories: Repositories, credentials: Credentials
     ) -> None:
         self._gateway = gateway
         self._metadata = metadata
@@ -66,7 +66,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         # Later pages stay on the first page's commit, whatever the branch does meanwhile.
         commit, _, after = (self._tokens.open(request.page_token, request) or "").partition("/")
         credential = from_proto.credential(context, self._credentials)
-        tree = await self._metadata.tree(repo, Revision(commit) if commit else revision, credential)
+        tree = await self._repositories.tree(repo, Revision(commit) if commit else revision, credential)
         files, more = fill_page((to_proto.repo_file(file) for file in tree.files if file.path > after), size)
         token = self._tokens.seal(f"{tree.commit}/{files[-1].path}", request) if more else ""
         return pb.ListRepoFilesResponse(files=files, commit=tree.commit, next_page_token=token)

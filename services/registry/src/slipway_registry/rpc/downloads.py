@@ -21,9 +21,9 @@ from slipway_service.weights.variants import find_variants
 from slipway_service.wire import cursor_message
 
 from slipway_registry.hub.credentials import CredentialKind, Credentials
-from slipway_registry.hub.metadata import HubMetadata
+from slipway_registry.hub.repositories import Repositories
 from slipway_registry.jobs.records import Download
-from slipway_registry.jobs.requests import CreateRequest
+from slipway_registry.jobs.requests import CreateRequest, recorded
 from slipway_registry.jobs.scheduler import Scheduler
 from slipway_registry.jobs.store import Store
 from slipway_registry.rpc import from_proto, to_proto
@@ -40,13 +40,13 @@ class DownloadService(download_service_pb2_grpc.DownloadServiceServicer):
         self,
         scheduler: Scheduler,
         store: Store,
-        metadata: HubMetadata,
+        repositories: Repositories,
         credentials: Credentials,
         broadcast: Broadcast,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
-        self._metadata = metadata
+        self._repositories = repositories
         self._credentials = credentials
         self._broadcast = broadcast
         self._tokens = PageTokens()
@@ -61,17 +61,17 @@ class DownloadService(download_service_pb2_grpc.DownloadServiceServicer):
             repo, revision = from_proto.repo_at(fields, request.repo_id, request.revision)
             selection = fields.parse("selection", from_proto.selection, request.selection)
         credential = from_proto.credential(context, self._credentials)
-        tree = await self._metadata.tree(repo, revision, credential)
+        tree = await self._repositories.tree(repo, revision, credential)
         # In a thread: a repository of ten thousand files takes a fifth of a second.
         selected = await anyio.to_thread.run_sync(_select, tree.files, selection)
-        await self._metadata.check_access(tree.repo, credential)
+        await self._repositories.check_obtainable(tree, selected.files, credential)
         wanted = CreateRequest(
             repo=tree.requested,
             revision=tree.revision,
             commit=tree.commit,
             listing=tree.files,
             paths=[file.path for file in selected.files],
-            selection=to_proto.recorded(selection, selected),
+            selection=recorded(selection, selected),
             credential=credential if credential.kind is CredentialKind.CALLER else None,
         )
         if request.validate_only:

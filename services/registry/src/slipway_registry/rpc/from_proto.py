@@ -1,5 +1,6 @@
 """From the requests of slipway.registry.v1 to the registry's values; what is wrong is collected, not raised."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from slipway.common.v1 import device_pb2
@@ -24,6 +25,9 @@ DOWNLOAD_NAME = ResourceName.of("downloads")
 
 TOKEN_KEY = "x-hf-token"
 """Call metadata: a caller's own token for the Hub, used for this call's requests and never stored."""
+
+_UNSEEN = {"Cc", "Zl", "Zp"}
+"""Unicode's categories of control characters and of what ends a line."""
 
 _MOST_DEVICES = 64
 _MOST_VARIANT = 256
@@ -60,6 +64,15 @@ def repo_at(fields: Fields, repo_id: str, revision: str) -> tuple[RepoId, Revisi
         fields.parse("repo_id", RepoId.parse, repo_id),
         fields.parse("revision", Revision.parse_or_default, revision),
     )
+
+
+def one_line(text: str) -> str:
+    """What people read in lists. Raises ValueError: it is blank without being empty, or has control characters."""
+    if text and not text.strip():
+        raise ValueError("must not be blank")
+    if any(unicodedata.category(letter) in _UNSEEN for letter in text):
+        raise ValueError("must be one line, without control characters")
+    return text
 
 
 def selection(message: selection_pb2.Selection) -> Selection:

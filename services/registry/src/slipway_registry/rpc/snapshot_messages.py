@@ -1,15 +1,14 @@
 """From what the cache holds to the messages of slipway.registry.v1."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from slipway.registry.v1 import snapshot_pb2 as pb
+from slipway_service.times import duration, timestamp
 
 from slipway_registry.cache.pin import Pin
 from slipway_registry.cache.prune import Item
 from slipway_registry.cache.snapshot import FileStanding, Snapshot, VariantStanding, snapshot_name
-from slipway_registry.cache.usage import Usage
+from slipway_registry.cache.usage import RepoUsage, Usage
 from slipway_registry.cache.verify import Finding
 from slipway_registry.rpc import to_proto
 
@@ -30,8 +29,9 @@ def snapshot(value: Snapshot, *, files: bool = False) -> pb.Snapshot:
         present_bytes=value.present_bytes,
         exclusive_bytes=value.exclusive_bytes,
         pin_count=value.pin_count,
-        create_time=at(value.record.create_time),
-        use_time=at(value.record.use_time),
+        create_time=timestamp(value.record.create_time),
+        use_time=timestamp(value.record.use_time),
+        damaged_count=len(value.damaged),
     )
 
 
@@ -44,9 +44,10 @@ def pin(value: Pin) -> pb.Pin:
         repo_id=value.repo,
         commit=value.commit,
         paths=value.paths,
-        expire_time=at(value.expire_time),
-        create_time=at(value.create_time),
+        expire_time=timestamp(value.expire_time),
+        create_time=timestamp(value.create_time),
         release_requested=value.release_requested,
+        release_refusal=value.refusal,
         claim=value.claim,
     )
 
@@ -64,7 +65,7 @@ def prune_item(value: Item) -> pb.PruneItem:
         commit=value.commit or "",
         freed_bytes=value.freed_bytes,
         reason=pb.PruneReason.Value(f"PRUNE_REASON_{value.reason}"),
-        idle=to_proto.duration(value.idle),
+        idle=duration(value.idle),
     )
 
 
@@ -93,16 +94,25 @@ def usage(value: Usage) -> pb.CacheUsage:
     )
 
 
-def at(seconds: float | None) -> Timestamp | None:
-    """A point in time, from seconds since 1970."""
-    return to_proto.timestamp(None if seconds is None else datetime.fromtimestamp(seconds, UTC))
+def repo_usage(value: RepoUsage) -> pb.RepoUsage:
+    """What a repository takes of the cache."""
+    return pb.RepoUsage(
+        repo_id=value.repo,
+        snapshot_bytes=value.snapshots,
+        exclusive_bytes=value.exclusive,
+        pinned_bytes=value.pinned,
+        partial_bytes=value.partials,
+        snapshot_count=value.snapshot_count,
+        pin_count=value.pin_count,
+        use_time=timestamp(value.use_time),
+    )
 
 
 def _file(value: FileStanding) -> pb.SnapshotFile:
     return pb.SnapshotFile(
         file=to_proto.repo_file(value.file),
         present=value.present,
-        verify_time=at(value.verify_time),
+        verify_time=timestamp(value.verify_time),
         damaged=value.damaged,
     )
 

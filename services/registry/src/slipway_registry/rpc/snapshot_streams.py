@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import anyio
+from anyio import to_thread
 from slipway.registry.v1 import snapshot_pb2
 from slipway.registry.v1 import snapshot_service_pb2 as pb
 from slipway_service.broadcast import Broadcast
@@ -23,11 +24,12 @@ from slipway_registry.cache.hold import Hold, held_files
 from slipway_registry.cache.keeper import Keeper
 from slipway_registry.cache.pin import DEFAULT_TTL
 from slipway_registry.cache.publish import Publisher
-from slipway_registry.cache.roots import allowed
-from slipway_registry.cache.take_in import Intake
+from slipway_registry.cache.roots import allowed, check_outside
+from slipway_registry.cache.snapshot import Snapshot
+from slipway_registry.cache.take_in import Intake, clear_interrupted
 from slipway_registry.cache.verify import Finding, FindingKind, Verification
-from slipway_registry.hub.credentials import CredentialKind, Credentials
-from slipway_registry.hub.metadata import HubMetadata
+from slipway_registry.hub.credentials import Credential, CredentialKind, Credentials
+from slipway_registry.hub.repositories import Repositories
 from slipway_registry.jobs.board import in_thread
 from slipway_registry.jobs.records import Download, State
 from slipway_registry.jobs.requests import CreateRequest
@@ -46,6 +48,9 @@ _INTERVAL = 0.25
 
 _HOLDER = "registry"
 """Who holds a snapshot while it is exported."""
+
+_CLAIM = "export to "
+"""How the claims of these holds begin."""
 
 
 class _Work(Protocol):
@@ -72,7 +77,7 @@ class SnapshotStreams:
         store: Store,
         budget: DiskBudget,
         publisher: Publisher,
-        metadata: HubMetadata,
+        repositories: Repositories,
         credentials: Credentials,
         export_roots: list[Path],
     ) -> None:
@@ -83,10 +88,18 @@ class SnapshotStreams:
         self._store = store
         self._budget = budget
         self._publisher = publisher
-        self._metadata = metadata
+        self._repositories = repositories
         self._credentials = credentials
         self._roots = export_roots
         self._core = OneCore()
+
+    async def clear_interrupted(self) -> None:
+        """End what a killed process left: pins of its exports, files of its imports. For a start, before `offer`."""
+        for pin in self._keeper.pins.all():
+            if pin.holder == _HOLDER and pin.claim.startswith(_CLAIM):
+                await self._keeper.unpin(pin.id)
+        repos = await to_thread.run_sync(self._keeper.index.candidates)
+        await to_thread.run_sync(clear_interrupted, self._keeper.shelf, repos)
 
     def offer(self, host: Host) -> None:
         """Serve these beside the other methods, which are offered already."""
@@ -125,18 +138,10 @@ class SnapshotStreams:
             await context.write(pb.VerifySnapshotResponse(progress=progress, findings=map(messages.finding, found)))
 
         await _telling(work, tell)
-        await self._keeper.refresh([snapshot.repo], anew=True)
+        await self._keeper.refresh(work.repos, anew=True)
         repaired: list[Finding] = []
-        if request.repair and work.findings:
-            wanted = CreateRequest(
-                repo=snapshot.repo,
-                revision=Revision(snapshot.commit),
-                commit=snapshot.commit,
-                listing=snapshot.listing,
-                paths=sorted({finding.path for finding in work.findings}),
-                credential=credential if credential and credential.kind is CredentialKind.CALLER else None,
-            )
-            repaired = await self._repaired(wanted, work.findings)
+        if credential and work.findings:
+            repaired = await self._repaired(snapshot, work.findings, credential)
             await self._keeper.refresh([snapshot.repo], anew=True)
         await context.write(
             pb.VerifySnapshotResponse(
@@ -150,10 +155,11 @@ class SnapshotStreams:
             name = fields.parse("name", SNAPSHOT_NAME, request.name)
             selection = fields.parse("selection", from_proto.selection, request.selection)
         directory = allowed(request.directory, self._roots)
+        check_outside(directory, self._keeper.shelf.hub)
         snapshot = await self._keeper.get(str(name))
         files = [standing.file for standing in held_files(snapshot, selection)]
         # Nothing is deleted while it is copied.
-        claim = f"export to {request.directory}"[:200] + f" {time.monotonic_ns()}"
+        claim = f"{_CLAIM}{request.directory}"[:200] + f" {time.monotonic_ns()}"
         hold = Hold(
             repo=snapshot.repo,
             revision=Revision(snapshot.commit),
@@ -181,7 +187,7 @@ class SnapshotStreams:
         with Fields() as fields:
             repo, revision = from_proto.repo_at(fields, request.repo_id, request.revision)
         directory = allowed(request.directory, self._roots)
-        tree = await self._metadata.tree(repo, revision, from_proto.credential(context, self._credentials))
+        tree = await self._repositories.tree(repo, revision, from_proto.credential(context, self._credentials))
         work = Intake(
             self._keeper.shelf,
             self._publisher,
@@ -198,7 +204,8 @@ class SnapshotStreams:
         async def tell() -> None:
             await context.write(pb.ImportSnapshotResponse(done_bytes=work.done_bytes, total_bytes=work.total_bytes))
 
-        await _telling(work, tell)
+        with self._keeper.wanted.importing((repo, tree.commit), {file.blob_id for file in tree.files}):
+            await _telling(work, tell)
         await self._keeper.used(repo, tree.commit)
         found = await self._keeper.find(repo, Revision(tree.commit))
         await context.write(
@@ -210,8 +217,23 @@ class SnapshotStreams:
             )
         )
 
-    async def _repaired(self, wanted: CreateRequest, findings: list[Finding]) -> list[Finding]:
-        """Fetch again what is wrong, and say what came of it."""
+    async def _repaired(self, snapshot: Snapshot, findings: list[Finding], credential: Credential) -> list[Finding]:
+        """Fetch again what is wrong, and say what came of it.
+
+        Raises:
+            Fault: the cache does not know the commit's listing, and the Hub does not tell it.
+        """
+        listing = snapshot.listing
+        if not snapshot.listed:  # what is there is not all there is
+            listing = (await self._repositories.tree(snapshot.repo, Revision(snapshot.commit), credential)).files
+        wanted = CreateRequest(
+            repo=snapshot.repo,
+            revision=Revision(snapshot.commit),
+            commit=snapshot.commit,
+            listing=listing,
+            paths=sorted({finding.path for finding in findings}),
+            credential=credential if credential.kind is CredentialKind.CALLER else None,
+        )
         download, _ = await self._scheduler.create(wanted)
         watch = Watch(wanted=Filter(collection="downloads/", names=frozenset({download.name})), until_done=True)
         subscription = self._downloads.subscribe(watch)

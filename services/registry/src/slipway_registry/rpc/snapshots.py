@@ -9,6 +9,7 @@ from slipway.registry.v1 import snapshot_service_pb2_grpc
 from slipway_service.broadcast import Broadcast
 from slipway_service.handlers import Context
 from slipway_service.lifecycle import Host
+from slipway_service.metrics import WatchMetrics
 from slipway_service.pages import fill_page
 from slipway_service.paging import PageTokens
 from slipway_service.validation import Fields, PageSize, ResourceName, required
@@ -20,6 +21,8 @@ from slipway_registry.cache.hold import Hold
 from slipway_registry.cache.keeper import Keeper
 from slipway_registry.cache.pin import DEFAULT_TTL, MAX_TEXT, MAX_TTL
 from slipway_registry.cache.prune import Rules
+from slipway_registry.cache.pruner import Pruner
+from slipway_registry.cache.remover import Remover
 from slipway_registry.cache.usage import read_usage
 from slipway_registry.rpc import from_proto
 from slipway_registry.rpc import snapshot_messages as messages
@@ -48,8 +51,19 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
     ExportSnapshot: Any
     ImportSnapshot: Any
 
-    def __init__(self, keeper: Keeper, log: SnapshotLog, budget: DiskBudget, cache_id: str) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        remover: Remover,
+        log: SnapshotLog,
+        budget: DiskBudget,
+        metrics: WatchMetrics,
+        cache_id: str,
+    ) -> None:
         self._keeper = keeper
+        self._remover = remover
+        self._pruner = Pruner(keeper, remover)
+        self._metrics = metrics
         self._log = log
         self._budget = budget
         self._cache_id = cache_id
@@ -58,7 +72,8 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
     def offer(self, host: Host) -> None:
         """Serve this on a host."""
         host.offer(SERVICE, snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server, self)
-        snapshots, pins = Broadcast(self._log.snapshots), Broadcast(self._log.pins)
+        snapshots = Broadcast(self._log.snapshots, metrics=self._metrics.of("snapshots"))
+        pins = Broadcast(self._log.pins, metrics=self._metrics.of("pins"))
         host.on_drain(snapshots.drain)
         host.on_drain(pins.drain)
         add_watch(host.server, SERVICE, "WatchSnapshots", snapshots, collection="snapshots")
@@ -93,7 +108,7 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
             name = fields.parse("name", SNAPSHOT_NAME, request.name)
         left = context.time_remaining()
         left = _PATIENCE if left is None else min(left, _PATIENCE)
-        done = await self._keeper.delete(
+        done = await self._remover.delete(
             str(name),
             variant=request.variant,
             etag=request.etag,
@@ -106,6 +121,7 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
             paths=done.removal.paths,
             released_holders=done.holders,
             cursor=cursor_message(self._log.snapshots.cursor),
+            snapshot=str(name),
         )
 
     async def PruneCache(self, request: pb.PruneCacheRequest, context: Context) -> pb.PruneCacheResponse:
@@ -117,7 +133,7 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
         )
         if rules == Rules():
             rules = Rules(quota=self._keeper.settings.quota)
-        plan = await self._keeper.prune(rules, validate_only=request.validate_only)
+        plan = await self._pruner.prune(rules, validate_only=request.validate_only)
         return pb.PruneCacheResponse(
             items=map(messages.prune_item, plan.items),
             freed_bytes=sum(item.freed_bytes for item in plan.items),
@@ -133,7 +149,8 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
         message.cache_id = self._cache_id
         message.reserved_bytes = self._budget.outstanding
         message.quota_bytes = self._keeper.settings.quota or 0
-        return pb.GetCacheUsageResponse(usage=message)
+        repos = map(messages.repo_usage, usage.repos) if request.by_repo else ()
+        return pb.GetCacheUsageResponse(usage=message, repos=repos)
 
     async def PinSnapshot(self, request: pb.PinSnapshotRequest, context: Context) -> pb.PinSnapshotResponse:
         with Fields() as fields:
@@ -141,8 +158,12 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
             selected = request.HasField("selection")
             selection = fields.parse("selection", from_proto.selection, request.selection) if selected else None
             holder = fields.parse("holder", required, request.holder)
+            for name in ("holder", "claim"):
+                fields.parse(name, from_proto.one_line, getattr(request, name))
             fields.check("holder", len(request.holder) <= MAX_TEXT, f"must be at most {MAX_TEXT} characters")
             fields.check("claim", len(request.claim) <= MAX_TEXT, f"must be at most {MAX_TEXT} characters")
+            refusal = request.release_refusal
+            fields.check("release_refusal", len(refusal) <= MAX_TEXT, f"must be at most {MAX_TEXT} characters")
             fields.check("ttl", not (request.keep and request.HasField("ttl")), "must be left out with keep")
             ttl = fields.parse("ttl", _ttl, request.ttl) if request.HasField("ttl") else DEFAULT_TTL
         pin, snapshot, files = await self._keeper.pin(
@@ -153,6 +174,7 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
                 holder=holder,
                 claim=request.claim,
                 ttl=None if request.keep else ttl,
+                refusal=refusal,
             )
         )
         return pb.PinSnapshotResponse(

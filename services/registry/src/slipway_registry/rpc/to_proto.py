@@ -1,27 +1,23 @@
 """From the registry's values to the messages of slipway.registry.v1 and slipway.common.v1."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 from slipway.common.v1 import task_pb2, variant_pb2
 from slipway.registry.v1 import download_pb2, repo_pb2, selection_pb2
 from slipway_service.fault import Fault, Link
 from slipway_service.rpc_errors import to_status
+from slipway_service.times import duration, timestamp
 from slipway_service.weights.appraisal import ConfigSummary
 from slipway_service.weights.cache_paths import snapshot_path
 from slipway_service.weights.files import RepoFile
-from slipway_service.weights.selection import EverySelection as Everything
-from slipway_service.weights.selection import PatternSelection, SelectedFiles, Selection, VariantSelection
 from slipway_service.weights.variant import Variant
 
 from slipway_registry.cache.snapshot import snapshot_name
 from slipway_registry.hub.metadata import RepoRef
 from slipway_registry.hub.repository import Repository
 from slipway_registry.hub.summary import RepoSummary
-from slipway_registry.jobs.records import Download, Failure, PauseReason, Progress, State
+from slipway_registry.jobs.records import Download, Failure, PauseReason, Progress, State, WaitReason
 
 MOST_FILES = 1000
 """Files in one answer of GetRepo; ListRepoFiles has the rest."""
@@ -66,6 +62,7 @@ def repository(value: Repository) -> repo_pb2.Repo:
         file_count=len(value.files),
         total_bytes=value.total_bytes,
         variants=map(variant, value.variants),
+        from_cache=value.from_cache,
     )
 
 
@@ -104,6 +101,7 @@ def variant(value: Variant) -> variant_pb2.Variant:
             variant_pb2.Fit(device_id=fit.device_id, fits=fit.fits, headroom_bytes=fit.headroom_bytes)
             for fit in value.fits
         ],
+        missing=value.missing,
     )
     if (memory := value.memory) is not None:
         message.memory.CopyFrom(
@@ -141,7 +139,7 @@ def download(value: Download, *, paths: Iterable[str] = ()) -> download_pb2.Down
         ),
         state=download_pb2.DownloadState.Value(f"DOWNLOAD_STATE_{value.state}"),
         retry_time=timestamp(value.retry_time),
-        error=failure(value.failure) if value.failure else None,
+        error=failure(value.failure) if value.failure and _is_about_now(value) else None,
         progress=progress(value.progress, attempt=value.attempt, hash_failures=value.mismatches),
         snapshot=snapshot_name(value.repo, value.commit) if succeeded else "",
         snapshot_path=snapshot_path(value.repo, value.commit) if succeeded else "",
@@ -179,12 +177,29 @@ def progress(value: Progress, *, attempt: int, hash_failures: int) -> download_p
 def failure(value: Failure) -> status_pb2.Status:
     """Why a download failed, as a failed call would say it."""
     link = Link("Ask for access here", value.help_url) if value.help_url else None
-    return to_status(Fault(value.reason, value.text, facts=value.facts, link=link))
+    return to_status(
+        Fault(
+            value.reason,
+            value.text,
+            facts=value.facts,
+            link=link,
+            retry_after=value.retry_after,
+            preconditions=value.preconditions,
+        )
+    )
+
+
+def _is_about_now(value: Download) -> bool:
+    """Whether the failure is what stands in the way, not one that the download has got over."""
+    waits_for_space = value.state is State.QUEUED and value.waiting_for is WaitReason.DISK
+    return waits_for_space or value.state in (State.BACKING_OFF, State.FAILED)
 
 
 def sentence(value: Download) -> str:
     """What the download does or waits for, in words."""
     match value.state:
+        case State.QUEUED if value.failure and value.waiting_for is WaitReason.DISK:
+            return f"waits for disk: {value.failure.text}"
         case State.QUEUED:
             return f"waits for {(value.waiting_for or 'a slot').lower().replace('_', ' ')}"
         case State.BACKING_OFF | State.FAILED if value.failure:
@@ -193,21 +208,6 @@ def sentence(value: Download) -> str:
             return "paused: it lives on a caller's token; resume it with that token"
         case _:
             return value.state.lower().replace("_", " ")
-
-
-def recorded(selection: Selection, selected: SelectedFiles) -> dict[str, object]:
-    """What a download keeps of its selection, for display."""
-    record: dict[str, object] = {"taken": selected.variant, "explanation": selected.explanation}
-    match selection:
-        case VariantSelection(name):
-            record["variant"] = name
-        case PatternSelection(include, exclude):
-            record |= {"include": list(include), "exclude": list(exclude)}
-        case Everything():
-            record["everything"] = True
-        case _:
-            pass
-    return record
 
 
 def _selection(record: Mapping[str, object]) -> selection_pb2.Selection | None:
@@ -228,21 +228,3 @@ def _said(record: Mapping[str, object], key: str) -> str:
 def _listed(record: Mapping[str, object], key: str) -> list[str]:
     found = record.get(key)
     return [str(item) for item in found] if isinstance(found, list) else []
-
-
-def timestamp(value: datetime | None) -> Timestamp | None:
-    """A point in time."""
-    if value is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(value)
-    return message
-
-
-def duration(seconds: float | None) -> Duration | None:
-    """A length of time."""
-    if seconds is None:
-        return None
-    message = Duration()
-    message.FromNanoseconds(int(seconds * 1e9))
-    return message

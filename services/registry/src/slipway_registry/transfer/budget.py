@@ -9,6 +9,8 @@ from pathlib import Path
 from slipway_service.fault import Fault, Precondition, Reason
 from slipway_service.values import rounded_size
 
+from slipway_registry.transfer.errors import check_cache
+
 # Left free for everything else on the file system: 1 GiB, or 2 % of a small one.
 RESERVE_BYTES = 1 << 30
 RESERVE_FRACTION = 0.02
@@ -53,7 +55,7 @@ class Shortage:
 
 
 class DiskBudget:
-    """Claims on the file system of `root` (which must exist), keyed by blob, so that a shared blob counts once."""
+    """Claims on the file system of `root`, the hub cache, keyed by blob, so that a shared blob counts once."""
 
     def __init__(self, root: Path, *, reserve: int | None = None) -> None:
         self._root = root
@@ -67,7 +69,9 @@ class DiskBudget:
 
         Raises:
             OSError: the file system does not answer.
+            Fault: DISK_FAULT, `root` has gone.
         """
+        check_cache(self._root)
         stat = os.statvfs(self._root)
         free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
         reserve = self.reserve(total)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from slipway_registry.transfer.errors import Vanished, disk_errors
 from slipway_registry.transfer.halt import Halt
+from slipway_registry.transfer.handover import BUFFER_BYTES
 from slipway_registry.transfer.partial import Partial
-from slipway_registry.transfer.parts import BUFFER_BYTES, Counters
+from slipway_registry.transfer.parts import Counters
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slipway_registry.transfer.errors import Mismatch
 from slipway_registry.transfer.halt import Halt, Halted
-from slipway_registry.transfer.hashing import OneCore, follow, write_back
+from slipway_registry.transfer.hashing import OneCore, follow
 from slipway_registry.transfer.partial import Partial
 from slipway_registry.transfer.parts import Counters
 
@@ -81,46 +81,50 @@ class Transfer:
             self.crcs = partial.frontier.crcs()
 
     def _fetch_and_hash(self, partial: Partial, halt: Halt) -> str:
-        beside = Halt()
+        beside, fetching = Halt(), Halt()
         digests: list[str] = []
         with (
             halt.waking(beside.set),
-            _running(
-                beside,
-                lambda: digests.append(follow(partial, self.blob.etag, self._core, beside)),
-                lambda: write_back(partial, beside),
-            ),
+            halt.waking(fetching.set),
+            _running(beside, lambda: digests.append(follow(partial, self.blob.etag, self._core, beside)), fetching.set),
         ):
-            self._fetch(partial, halt, self.counters)
+            self._fetch(partial, fetching, self.counters)
             self._fetched()
         halt.check()
         return digests[0]
 
 
 @contextmanager
-def _running(halt: Halt, *bodies: Callable[[], None]) -> Iterator[None]:
-    """Run bodies in threads beside this one: waited for when it ends well, halted when it does not."""
+def _running(halt: Halt, body: Callable[[], None], broken: Callable[[], None]) -> Iterator[None]:
+    """Run the body in a thread beside this one, and wait for it; `halt` ends it when this one fails.
+
+    When the body fails, `broken` is called and is to end this one by Halted; what the body raised is raised then.
+    """
     errors: list[Exception] = []
 
-    def guard(body: Callable[[], None]) -> None:
+    def guard() -> None:
         try:
             body()
         except Halted:
             pass
         except Exception as error:  # raised below, in the thread that waits
             errors.append(error)
+            broken()
 
-    threads = [threading.Thread(target=guard, args=(body,), daemon=True) for body in bodies]
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=guard, daemon=True)
+    thread.start()
     try:
         yield
+    except Halted:
+        halt.set()
+        thread.join()
+        if not errors:
+            raise
     except BaseException:
         halt.set()
         raise
     finally:
-        for thread in threads:
-            thread.join()
+        thread.join()
     if errors:
         raise errors[0]
 

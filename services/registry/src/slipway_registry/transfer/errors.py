@@ -14,11 +14,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from slipway_service.fault import Fault, Reason
 
 # EFBIG is what a file size limit answers; for us it is a disk that takes no more.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Setback(Exception):
@@ -56,7 +57,16 @@ class Mismatch(Exception):
 
 
 class DiskFull(Exception):
-    """The file system has no room for more."""
+    """The file system has no room for more.
+
+    Args:
+        text: what happened, for people.
+        path: the file or directory that there is no room for, where that is known.
+    """
+
+    def __init__(self, text: str, *, path: str = "") -> None:
+        super().__init__(text)
+        self.path = path
 
 
 @contextlib.contextmanager
@@ -65,11 +75,28 @@ def disk_errors(what: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFull(f"{what}: {os.strerror(error.errno)}") from error
+        if error.errno in FULL:
+            raise DiskFull(f"{what}: {os.strerror(error.errno)}", path=str(what)) from error
         code = errno.errorcode.get(error.errno or 0, "unknown error")
         raise Fault(
             Reason.DISK_FAULT,
             f"{code} at {error.filename or what}: {error.strerror}",
             facts={"path": str(error.filename or what), "errno": code},
         ) from error
+
+
+def check_cache(hub: Path) -> None:
+    """Only a start makes the hub cache: where it has gone a mount may have, and nothing should take its place.
+
+    Raises:
+        Fault: DISK_FAULT, it cannot be reached.
+    """
+    try:
+        os.stat(hub)
+    except OSError as error:
+        raise Fault(
+            Reason.DISK_FAULT,
+            f"The cache {hub} cannot be reached: {error.strerror}. If it was on a mount, mount it again; "
+            "if it was deleted, restart the registry, which makes it anew.",
+            facts={"path": str(hub), "errno": errno.errorcode.get(error.errno or 0, "unknown error")},
+        ) from None

@@ -1,29 +1,40 @@
 """How far each block of a partial file has come, in a small file beside it.
 
 Layout (native byte order, the file never leaves its host): a header of 64 bytes, then eight bytes per block: bytes
-filled from the block's start, crc32 of those bytes. Data is written first, then the entry, both into the page cache:
+filled from the block's start, crc32c of those bytes. Data is written first, then the entry, both into the page cache:
 a killed process loses what it had received and not yet written, and no fsync is paid. Pages of a crashed *host* may be
 lost in any order, so the header carries the boot id: after a reboot `confirm` trusts only what still has its crc.
+crc32c because CPUs have an instruction for it: 0.10 core seconds a GB where zlib-ng's crc32 takes 0.17, zlib's 0.38 and
+SHA-NI's sha256 0.72 (of 20 MiB, which are in the L3 cache at best, on a Zen 3).
 """
 
 import os
 import struct
 import threading
 import uuid
-import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
+
+from crc32c import crc32c
 
 # One block is the most that a power loss can cost per connection, and what a damaged spot costs to fetch again.
 BLOCK_BYTES = 1 << 20
 
-_MAGIC = b"SLIPFRO1"
+_MAGIC = b"SLIPFRO2"  # 1 had zlib's crc32
 _HEADER = struct.Struct("=8s16sQI")
 _HEADER_BYTES = 64
 _ENTRY = struct.Struct("=II")
 _BOOT_OFFSET = 8
+
+
+class Entry(NamedTuple):
+    """The first `filled` bytes of `block` are written, and have this crc32c."""
+
+    block: int
+    filled: int
+    crc: int
 
 
 def boot_id() -> uuid.UUID:
@@ -87,33 +98,28 @@ class Frontier:
         with self._lock:
             return min(self.size, self._head * self.block_bytes + self._tail())
 
-    def filled(self, block: int) -> int:
-        """Bytes of `block` that are there, from its start."""
-        return self._entries[2 * block]
-
-    def crc(self, block: int) -> int:
-        """crc32 of the bytes of `block` that are there."""
-        return self._entries[2 * block + 1]
+    def entry(self, block: int) -> tuple[int, int]:
+        """Bytes of `block` that are there, from its start, and their crc32c."""
+        with self._lock:
+            return self._entries[2 * block], self._entries[2 * block + 1]
 
     def crcs(self) -> bytes:
-        """The crc32 of every block, four bytes each."""
+        """The crc32c of every block, four bytes each."""
         return self._entries[1::2].tobytes()
 
-    def record(self, block: int, filled: int, crc: int) -> None:
-        """The first `filled` bytes of `block` are written and have `crc`. Never goes back (see `forget`)."""
+    def record(self, *found: Entry) -> None:
+        """These blocks are written that far. Never goes back (see `forget`)."""
         with self._lock:
-            gained = filled - self._entries[2 * block]
-            if gained <= 0:
-                return
-            self._set(block, filled, crc)
-            self._done += gained
-            self._move_head()
+            news = [entry for entry in found if entry.filled > self._entries[2 * entry.block]]
+            if news:
+                self._done += sum(entry.filled - self._entries[2 * entry.block] for entry in news)
+                self._set(news)
+                self._move_head()
 
     def forget(self, blocks: list[int] | None = None) -> None:
         """These blocks (None: all) must be fetched again."""
         with self._lock:
-            for block in range(len(self._entries) // 2) if blocks is None else blocks:
-                self._set(block, 0, 0)
+            self._set([Entry(block, 0, 0) for block in (range(len(self._entries) // 2) if blocks is None else blocks)])
             self._done = sum(self._entries[::2])
             self._head = 0
             self._move_head()
@@ -137,7 +143,7 @@ class Frontier:
         return [
             block
             for block, filled in enumerate(self._entries[::2])
-            if filled and zlib.crc32(read(block * self.block_bytes, filled)) != self.crc(block)
+            if filled and crc32c(read(block * self.block_bytes, filled)) != self._entries[2 * block + 1]
         ]
 
     def confirm(self, read: Callable[[int, int], bytes], boot: uuid.UUID) -> int:
@@ -148,10 +154,15 @@ class Frontier:
         self.boot = boot
         return before - self._done
 
-    def _set(self, block: int, filled: int, crc: int) -> None:
-        self._entries[2 * block] = filled
-        self._entries[2 * block + 1] = crc
-        os.pwrite(self._fd, _ENTRY.pack(filled, crc), _HEADER_BYTES + block * _ENTRY.size)
+    def _set(self, found: Sequence[Entry]) -> None:
+        """One write, which takes along what lies between them."""
+        if not found:
+            return
+        for block, filled, crc in found:
+            self._entries[2 * block : 2 * block + 2] = array("I", (filled, crc))
+        first, last = min(found).block, max(found).block
+        between = self._entries[2 * first : 2 * last + 2]
+        os.pwrite(self._fd, between, _HEADER_BYTES + first * _ENTRY.size)
 
     def _move_head(self) -> None:
         count = len(self._entries) // 2

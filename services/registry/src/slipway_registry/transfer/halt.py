@@ -19,13 +19,13 @@ class Halt:
     def __init__(self) -> None:
         self._told = threading.Event()
         self._lock = threading.Lock()
-        self._wakers: set[Callable[[], object]] = set()
+        self._wakers: dict[object, Callable[[], object]] = {}  # by registration: several may name the same
 
     def set(self) -> None:
         """Stop everything that is registered. Safe from any thread, any number of times."""
         with self._lock:
             self._told.set()
-            wakers = list(self._wakers)
+            wakers = list(self._wakers.values())
         for wake in wakers:
             with contextlib.suppress(Exception):  # what is being woken may end by itself at this very moment
                 wake()
@@ -43,11 +43,12 @@ class Halt:
     @contextlib.contextmanager
     def waking(self, wake: Callable[[], object]) -> Iterator[None]:
         """Call `wake` if told to stop while the body runs."""
+        registration = object()
         with self._lock:
             self.check()
-            self._wakers.add(wake)
+            self._wakers[registration] = wake
         try:
             yield
         finally:
             with self._lock:
-                self._wakers.discard(wake)
+                del self._wakers[registration]

@@ -34,6 +34,7 @@ class HttpFetch:
             source,
             halt,
             counters,
+            effort=self.wire.effort,
             connections=self.connections,
             patience=self.patience,
         ).run()

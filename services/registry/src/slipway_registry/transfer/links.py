@@ -20,11 +20,13 @@ from slipway_registry.hub.errors import Refusal, Subject, fault_of
 from slipway_registry.hub.rate import RESOLVERS, RateBudget, retry_after
 from slipway_registry.transfer.errors import Away, Setback
 from slipway_registry.transfer.halt import Halt
-from slipway_registry.transfer.wire import Origin, Response, Wire
+from slipway_registry.transfer.origin import Origin
+from slipway_registry.transfer.response import Response
+from slipway_registry.transfer.wire import Wire
 
 # Repository renamed, resolve-cache, CDN, CDN of another region: real chains have at most three.
-_MAX_REDIRECTS = 5
-_REDIRECTS = {301, 302, 303, 307, 308}
+MAX_REDIRECTS = 5
+REDIRECTS = {301, 302, 303, 307, 308}
 _REFUSALS = {401, 403, 404, 410, 451}
 
 
@@ -113,19 +115,19 @@ class FileSource:
             yield response
 
     def _follow(self, url: str, start: int, end: int, halt: Halt, stack: contextlib.ExitStack) -> Response:
-        for _ in range(_MAX_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             own = Origin.of(url) == self._hub
             headers = self._limits.headers(self._credential()) if own else {}
             with contextlib.ExitStack() as hop:
                 ranged = headers | {"Range": f"bytes={start}-{end - 1}"}
                 response = hop.enter_context(self._wire.get(url, ranged, halt))
-                if response.status not in _REDIRECTS:
+                if response.status not in REDIRECTS:
                     self._check(response, own=own)
                     self._link = None if own else url
                     stack.push(hop.pop_all())
                     return response
                 url = urljoin(url, response.header("Location"))
-        raise Setback(f"{self._hub}: more than {_MAX_REDIRECTS} redirects")
+        raise Setback(f"{self._hub}: more than {MAX_REDIRECTS} redirects")
 
     def _check(self, response: Response, *, own: bool) -> None:
         if own:

@@ -7,23 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
+from slipway_registry.transfer.effort import Effort, wanted
 from slipway_registry.transfer.errors import Setback
 from slipway_registry.transfer.halt import Halt, Halted
 from slipway_registry.transfer.links import FileSource
 from slipway_registry.transfer.partial import Partial
 from slipway_registry.transfer.persist import Patience, persist
 from slipway_registry.transfer.ranges import MIN_PART_BYTES, Ranges, Span
-from slipway_registry.transfer.wire import Response
+from slipway_registry.transfer.response import Response
 
-# Large enough that system calls and thread switches cost little; what a kill loses is what is in these buffers.
-BUFFER_BYTES = 1 << 20
-# Bytes are written at least this often (seconds), so that on a slow link progress is seen and little is lost.
-FLUSH_INTERVAL = 0.05
-# A transfer begins with so many connections, and takes the others after this many seconds unless each of these brings
-# that many bytes a second: then the disk or the CPU is the limit, and more threads would only take turns.
-FIRST_CONNECTIONS = 2
-LOOK_AFTER = 0.1
-FAST = 150e6
+# Whether more connections would help is looked at after this many seconds, and again after twice as long each time.
+FIRST_LOOK = 0.1
 
 
 @dataclass(slots=True)
@@ -42,7 +36,8 @@ class PartFetch:
     """Fills a partial from a source.
 
     Args:
-        connections: at most this many at once.
+        effort: of all connections of the process.
+        connections: at most this many at once; one at first, and more as long as all of the process are mostly waiting.
         patience: of each connection.
     """
 
@@ -53,6 +48,7 @@ class PartFetch:
         halt: Halt,
         counters: Counters,
         *,
+        effort: Effort,
         connections: int,
         patience: Patience,
     ) -> None:
@@ -60,6 +56,7 @@ class PartFetch:
         self._source = source
         self._halt = halt
         self._counters = counters
+        self._effort = effort
         self._patience = patience
         gaps = partial.frontier.gaps()
         missing = sum(end - start for start, end in gaps)
@@ -79,10 +76,7 @@ class PartFetch:
         """
         inner = Halt()  # ends the other connections when one has met something final
         with self._halt.waking(inner.set):
-            crew = [self._start(inner) for _ in range(min(FIRST_CONNECTIONS, self._workers))]
-            if self._are_slow(crew):
-                crew += [self._start(inner) for _ in range(self._workers - len(crew))]
-            for thread in crew:
+            for thread in self._crew(inner):
                 thread.join()
         self._halt.check()
         if self._error:
@@ -97,17 +91,24 @@ class PartFetch:
         thread.start()
         return thread
 
-    def _are_slow(self, crew: Sequence[threading.Thread]) -> bool:
-        """Look once, after a moment: more connections help a slow link, and only cost CPU where these keep up."""
-        if len(crew) == self._workers:
-            return False
-        crew[0].join(LOOK_AFTER)
-        return self._counters.received < FAST * LOOK_AFTER * len(crew)
+    def _crew(self, halt: Halt) -> Sequence[threading.Thread]:
+        """Start connections until there are enough of them, or nothing is left to fetch."""
+        crew = [self._start(halt)]
+        patience = FIRST_LOOK
+        while len(crew) < self._workers and (at_work := [thread for thread in crew if thread.is_alive()]):
+            effort, begin = self._effort.seconds, time.monotonic()
+            at_work[0].join(patience)
+            if (elapsed := time.monotonic() - begin) < patience:
+                continue
+            share = (self._effort.seconds - effort) / elapsed
+            crew += [self._start(halt) for _ in range(wanted(len(crew), share, self._workers) - len(crew))]
+            self._ranges.share_among(len(crew))
+            patience *= 2
+        return crew
 
     def _work(self, halt: Halt) -> None:
-        buffer = memoryview(bytearray(BUFFER_BYTES))
         try:
-            self._fetch_parts(buffer, halt)
+            self._fetch_parts(halt)
         except Halted:
             pass
         except BaseException as error:  # `run` raises it
@@ -118,12 +119,10 @@ class PartFetch:
             with self._lock:
                 self._counters.connections -= 1
 
-    def _fetch_parts(self, buffer: memoryview, halt: Halt) -> None:
+    def _fetch_parts(self, halt: Halt) -> None:
         while span := self._ranges.take():
             try:
-                persist(
-                    partial(self._fetch, span, buffer, halt), partial(getattr, span, "position"), self._patience, halt
-                )
+                persist(partial(self._fetch, span, halt), partial(getattr, span, "position"), self._patience, halt)
             except Setback as setback:
                 self._ranges.release(span)
                 if self._others_carry_on(setback):
@@ -133,7 +132,7 @@ class PartFetch:
                 self._ranges.collapse()
                 if self._begin_streaming():
                     persist(
-                        partial(self._fetch_whole, buffer, halt),
+                        partial(self._fetch_whole, halt),
                         lambda: self._partial.frontier.done,
                         self._patience,
                         halt,
@@ -151,7 +150,7 @@ class PartFetch:
             first, self._streaming = not self._streaming, True
             return first
 
-    def _fetch(self, span: Span, buffer: memoryview, halt: Halt) -> None:
+    def _fetch(self, span: Span, halt: Halt) -> None:
         self._partial.check_present()
         start, end = span.position, span.end
         if start >= end:
@@ -160,34 +159,38 @@ class PartFetch:
             if response.status == HTTPStatus.OK and (start, end) != (0, self._partial.size):
                 raise _RangeIgnoredError
             _check(response, start, end, self._partial.size)
-            self._receive(response, buffer, start, lambda count: self._ranges.claim(span, count))
+            self._receive(response, start, lambda count: self._ranges.claim(span, count), halt)
         if self._ranges.left(span):
             raise Setback(f"{response.where} ended {self._ranges.left(span)} bytes early")
 
-    def _fetch_whole(self, buffer: memoryview, halt: Halt) -> None:
+    def _fetch_whole(self, halt: Halt) -> None:
         """One connection reads all of it and passes over what is there already."""
         self._partial.check_present()
         with self._source.open(0, self._partial.size, halt) as response:
             _check(response, 0, self._partial.size, self._partial.size)
-            self._receive(response, buffer, 0, lambda count: count)
+            self._receive(response, 0, lambda count: count, halt)
         if self._partial.frontier.done < self._partial.size:
             raise Setback(f"{response.where} ended early")
 
-    def _receive(self, response: Response, buffer: memoryview, position: int, claim: Callable[[int], int]) -> None:
+    def _receive(self, response: Response, position: int, claim: Callable[[int], int], halt: Halt) -> None:
         """Write the body from `position` on, until it ends or `claim` grants less than what came."""
+        handover = self._partial.handover
         while True:
-            filled = 0
-            flush_at = time.monotonic() + FLUSH_INTERVAL
+            begin = time.monotonic()
+            buffer = handover.take(position, halt, sharing=max(1, self._counters.connections))
+            waited, busy = time.monotonic() - begin, time.thread_time()
             try:
-                while filled < len(buffer) and time.monotonic() < flush_at:
-                    if not (count := response.receive_into(buffer[filled:])):
-                        break
-                    filled += count
-            finally:  # what came before a connection broke counts
-                granted = claim(filled)
-                self._partial.write(position, buffer[:granted])
-                with self._lock:
-                    self._counters.received += filled
+                filled = response.receive_into(buffer)
+            except BaseException:
+                handover.give_back(buffer)
+                raise
+            busy, begin = time.thread_time() - busy, time.monotonic()  # while bytes are waited for it does not pass
+            granted = claim(filled)
+            if not self._partial.write(position, buffer[:granted], lend=True):
+                handover.give_back(buffer)
+            with self._lock:
+                self._counters.received += filled
+            self._effort.add(waited + busy + time.monotonic() - begin)
             position += granted
             if granted < filled or filled == 0 or response.length == 0:
                 return

@@ -15,17 +15,16 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Reason
 
+from slipway_registry.transfer.effort import Effort
 from slipway_registry.transfer.errors import Away, Setback
 from slipway_registry.transfer.halt import Halt
+from slipway_registry.transfer.origin import Origin, wire_errors
+from slipway_registry.transfer.response import Response
 from slipway_registry.transfer.slots import Slots
-
-# Receiving this much is cheaper than a new connection with TLS.
-_DRAIN_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,113 +39,12 @@ class WireSettings:
     user_agent: str = "slipway-registry"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a connection leads: what decides who may see a bearer."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: str) -> Self:
-        """The origin of a URL.
-
-        Raises:
-            Fault: HUB_ANSWER_UNSAFE, if it is not http(s) with a host.
-        """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            raise Fault(Reason.HUB_ANSWER_UNSAFE, "the Hub sent a link that is no URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Fault(
-                Reason.HUB_ANSWER_UNSAFE, f"the Hub sent a link of scheme {parts.scheme!r}; only http(s) is followed"
-            )
-        return cls(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
-
-
-class Response:
-    """A status, headers, and a body of `length` bytes (None: until it ends) to be received."""
-
-    def __init__(self, response: http.client.HTTPResponse, url: str) -> None:
-        self.url = url
-        self.status = response.status
-        self.headers = cast("Mapping[str, str]", response.headers)  # case does not matter in it
-        self._response = response
-        self.length = response.length
-
-    def header(self, name: str) -> str:
-        """A header's value, "" where there is none."""
-        return self.headers.get(name) or ""
-
-    def receive_into(self, view: memoryview) -> int:
-        """Receive what is there, at least a byte unless the body has ended (0).
-
-        Raises:
-            Setback: the connection broke, stalled, or ended early.
-        """
-        if self.length == 0:
-            return 0
-        try:
-            if self._response.chunked:
-                data = self._response.read1(len(view))
-                view[: len(data)] = data
-                return len(data)
-            count = self._response.fp.readinto1(view[: self.length])
-        except (OSError, http.client.HTTPException) as error:
-            raise setback_of(error, self.url) from error
-        if self.length is not None:
-            if count == 0:
-                raise Setback(f"{self.where} ended {self.length} bytes early")
-            self.length -= count
-        return count
-
-    def read(self, most: int) -> bytes:
-        """The whole body.
-
-        Raises:
-            Setback: it is longer than `most` bytes, or broke.
-        """
-        buffer, filled = memoryview(bytearray(most + 1)), 0
-        while filled <= most and (count := self.receive_into(buffer[filled:])):
-            filled += count
-        if filled > most:
-            raise Setback(f"{self.where} sends more than {most} bytes")
-        return bytes(buffer[:filled])
-
-    def drain(self) -> None:
-        """Receive what little is left (the text beside a redirect), so that the connection can be kept."""
-        if self.length is not None and self.length <= _DRAIN_BYTES:
-            scratch = memoryview(bytearray(self.length))
-            with contextlib.suppress(Setback):
-                while self.receive_into(scratch):
-                    pass
-
-    def close(self) -> None:
-        """Let go of the connection, which may be used again if the body has been received."""
-        self._response.close()
-
-    @property
-    def where(self) -> str:
-        """The URL's origin, for messages: the rest may be a signature."""
-        return str(Origin.of(self.url))
-
-    @property
-    def reusable(self) -> bool:
-        """Whether the next request may use the connection."""
-        return self.length == 0 and not self._response.will_close and not self._response.chunked
-
-
 class Wire:
     """All connections of the process; safe for many threads."""
 
     def __init__(self, settings: WireSettings | None = None) -> None:
         self.settings = settings or WireSettings()
+        self.effort = Effort()
         self._idle: dict[Origin, list[socket.socket]] = defaultdict(list)
         self._slots = Slots(self.settings.connections_per_host)
         self._lock = threading.Lock()
@@ -214,6 +112,8 @@ class Wire:
         stack: contextlib.ExitStack,
     ) -> Response:
         stack.enter_context(halt.waking(lambda: sock.shutdown(socket.SHUT_RDWR)))
+        sock.settimeout(self.settings.stall_timeout)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)  # the body before this one may have had another
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(origin.host, origin.port)
         connection.sock = sock
@@ -229,7 +129,7 @@ class Wire:
         if via:
             sent |= _proxy_authorization(via)
         connection.request("GET", target or "/", headers=sent)
-        return Response(connection.getresponse(), url)
+        return Response(connection.getresponse(), url, sock)
 
     def _dial(self, origin: Origin, halt: Halt) -> socket.socket:
         proxy = self._proxy(origin)
@@ -245,7 +145,6 @@ class Wire:
                     if proxy:
                         _tunnel(sock, origin, proxy)
                     sock = self._secure(sock, origin)
-                sock.settimeout(self.settings.stall_timeout)
         except BaseException:
             sock.close()
             raise
@@ -278,22 +177,6 @@ class Wire:
             return
         with self._lock:
             self._idle[origin].append(sock)
-
-
-@contextlib.contextmanager
-def wire_errors(url: str) -> Iterator[None]:
-    """Turn what sockets and `http.client` raise into a Setback that names the origin only."""
-    try:
-        yield
-    except (OSError, http.client.HTTPException) as error:
-        raise setback_of(error, url) from error
-
-
-def setback_of(error: Exception, url: str) -> Setback:
-    """The Setback for what a socket or `http.client` raised."""
-    if isinstance(error, TimeoutError):
-        return Setback(f"{Origin.of(url)}: no byte within the stall timeout")
-    return Setback(f"{Origin.of(url)}: {type(error).__name__}: {error}")
 
 
 def tls_context() -> ssl.SSLContext:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urljoin
 
 import hf_xet as untyped
 from slipway_service.fault import Fault, Reason
@@ -20,12 +21,13 @@ from slipway_service.fault import Fault, Reason
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.transfer.errors import Away, DiskFull, Setback, Vanished
 from slipway_registry.transfer.halt import Halt, Halted
-from slipway_registry.transfer.links import HubFile, HubLimits
+from slipway_registry.transfer.links import MAX_REDIRECTS, REDIRECTS, HubFile, HubLimits
+from slipway_registry.transfer.origin import Origin
 from slipway_registry.transfer.partial import Partial
 from slipway_registry.transfer.parts import Counters
 from slipway_registry.transfer.persist import Patience, persist
 from slipway_registry.transfer.slots import Slots
-from slipway_registry.transfer.wire import Origin, Wire
+from slipway_registry.transfer.wire import Wire
 
 # hf-xet hands over up to a xorb (64 MiB) at once; it is written in these pieces, with a look at the halt in between.
 _WRITE_BYTES = 4 << 20
@@ -171,18 +173,27 @@ class XetFetch:
 
     def _access(self, halt: Halt) -> XetAccess:
         """Ask the Hub; raises as a request for the file itself would."""
-        url = self.file.xet_token_url
-        headers = self.limits.headers(self.credential())
-        with self.wire.get(url, headers, halt) as response:
-            self.limits.check(response, self.file, self.credential())
-            body = response.read(_TOKEN_BYTES)
+        hub = Origin.of(self.file.endpoint)
         try:
-            found = json.loads(body)
+            found = json.loads(self._token(halt))
             access = XetAccess(str(found["casUrl"]), str(found["accessToken"]), int(found["exp"]))
         except (ValueError, KeyError, TypeError):
-            raise Setback(f"{Origin.of(url)} did not say where the chunks of {self.file.repo} are") from None
+            raise Setback(f"{hub} did not say where the chunks of {self.file.repo} are") from None
         Origin.of(access.url)  # http(s) only
         return access
+
+    def _token(self, halt: Halt) -> bytes:
+        """What the Hub answers; a renamed repository's route leads to its new one, and nothing leads elsewhere."""
+        url, hub = self.file.xet_token_url, Origin.of(self.file.endpoint)
+        for _ in range(MAX_REDIRECTS):
+            with self.wire.get(url, self.limits.headers(self.credential()), halt) as response:
+                if response.status not in REDIRECTS:
+                    self.limits.check(response, self.file, self.credential())
+                    return response.read(_TOKEN_BYTES)
+                url = urljoin(url, response.header("Location"))
+            if Origin.of(url) != hub:
+                raise Setback(f"{hub} sends to {Origin.of(url)} for a token")
+        raise Setback(f"{hub}: more than {MAX_REDIRECTS} redirects")
 
 
 def _write(partial: Partial, position: int, view: memoryview, halt: Halt) -> int:

@@ -1,0 +1,1 @@
+"""Filling a cache without a server: `slipway-registry preload`, for image builds."""
