@@ -7,6 +7,8 @@ from pydantic import Field
 from slipway_service.config import ServiceSettings
 from slipway_service.values import Directory, Duration, Listen, ListenAddress
 
+from slipway_runner.models.release import ReleasePolicy
+
 
 class RunnerSettings(ServiceSettings):
     """What the runner is configured with."""
@@ -44,13 +46,29 @@ class RunnerSettings(ServiceSettings):
         default=Path("~/.cache/slipway/backends"),
         description="Where `make backends` has put backends; programs on PATH come first.",
     )
+    commands: Directory | None = Field(
+        default=None, description="TOML file that describes further servers, each a backend: docs/backends.md."
+    )
     trust_remote_code: bool = Field(
         default=False, description="Allow models to run Python code of their own repository. It runs as this user."
     )
     keep_models: bool = Field(
         default=False, description="On shutdown, leave the models running for the next runner: for upgrades."
     )
+    release: ReleasePolicy = Field(
+        default=ReleasePolicy.IDLE,
+        description="Whether a model is unloaded when the registry is told to delete its files by force: `idle`, as "
+        "soon as no request is in flight; `always`, after the drain timeout at the latest; or `never`.",
+    )
     loads_at_once: int = Field(default=2, ge=1, le=64, description="Loads that run at once; others wait.")
     drain_timeout: Duration = Field(
         default=30.0, ge=0, description="How long requests in flight may take before a model is stopped."
     )
+    restart_budget: int = Field(
+        default=5, ge=0, le=100_000, description="Restarts within the window after which a model is given up."
+    )
+    restart_window: Duration = Field(default=600.0, gt=0, description="The window of the restart budget.")
+    restart_delay: Duration = Field(
+        default=2.0, ge=0, description="How long after a backend's end it is started again; doubles with each restart."
+    )
+    restart_delay_limit: Duration = Field(default=60.0, ge=0, description="What that delay doubles up to.")

@@ -3,7 +3,6 @@
 from contextlib import AbstractAsyncContextManager
 from typing import NoReturn
 
-import click
 from slipway_service import lifecycle, options
 from slipway_service.lifecycle import Host
 
@@ -27,6 +26,6 @@ def serve(settings: RunnerSettings) -> None:
 
 def main() -> NoReturn:
     """What the command line calls."""
-    program = click.Group(help="Launches inference backends on this host and owns their lifecycle.")
+    program = options.group(RunnerSettings, help="Launches inference backends on this host and owns their lifecycle.")
     program.add_command(options.command(RunnerSettings, serve, name="serve", help="Serve until SIGTERM or SIGINT."))
     options.main(program, name=PROGRAM)

@@ -340,6 +340,9 @@ class Backend(Protocol):
     def suits(self, found: Found, files: ModelFiles, task: Task, devices: tuple[Device, ...]) -> str | None:
         """Return why it cannot run these files for this task on these devices, or None if it can."""
 
+    def context_tokens(self, settings: Settings, flags: Mapping[str, str], /) -> int | None:
+        """Return for how many tokens of context it takes memory, all requests together; None is its default."""
+
     def launch(self, plan: LaunchPlan) -> Launch:
         """Return how to start it; may read headers of the model's files (blocking, milliseconds).
 

@@ -1,12 +1,17 @@
 """Any other inference server, as the operator describes it; Infinity comes described.
 
-The command is a list of arguments, run without a shell. `{model}` (path of the snapshot), `{name}` (what it is to be
-called), `{host}`, `{port}`, `{device}` (cpu or cuda) and `{scratch}` (a directory of its own) are filled in.
+The command is a list of arguments, run without a shell. `{model}` (path of the snapshot), `{file}` (path of the first
+weight file), `{name}` (what it is to be called), `{host}`, `{port}`, `{device}` (cpu or cuda) and `{scratch}` (a
+directory of its own) are filled in. Nothing of it comes from whoever loads a model, except `{name}`, the model's id,
+which is letters, digits, `.`, `_` and `-`, and is one argument or a part of one.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from typing import Any
 
 from slipway_runner.backends import openai
 from slipway_runner.backends.base import (
@@ -14,20 +19,22 @@ from slipway_runner.backends.base import (
     Format,
     Found,
     Host,
+    HttpQuestion,
     Launch,
     LaunchPlan,
     ModelFiles,
     NotUsable,
     Reader,
+    Settings,
     StartLimits,
-    Stdin,
     StopStep,
     Task,
+    post,
 )
-from slipway_runner.backends.ends import explain_end, read_python_cause
-from slipway_runner.backends.environment import build_environment
+from slipway_runner.backends.ends import Sign, explain_end, read_cause, read_python_cause
 from slipway_runner.backends.flags import flag_arguments
-from slipway_runner.backends.programs import candidates, distributions
+from slipway_runner.backends.patterns import ProgressPattern, read_progress
+from slipway_runner.backends.programs import candidates, distributions, missing_kinds
 from slipway_runner.backends.python_server import ENVIRONMENT, bar_signals, offline_environment
 from slipway_runner.backends.settings import refuse_remote_code, refuse_settings
 from slipway_runner.devices.device import Device, DeviceKind
@@ -37,21 +44,39 @@ from slipway_runner.progress.signals import Cause, LoadStage, Signal
 LIMITS = StartLimits(stall_seconds=300.0, floor_seconds=300.0)
 """Most such servers say nothing while they load; the kernel sees them read."""
 
+PLACEHOLDERS = frozenset({"model", "file", "name", "host", "port", "device", "scratch"})
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+_READ_CHARACTERS = 2000
+"""Of a line that the operator's expressions are tried on; one with a bad expression takes its time with longer ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A real request: POST `body`, a JSON object with placeholders in its texts, to `path`."""
+
+    path: str
+    body: Mapping[str, Any]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandBackend:
     """A server that the configuration describes.
 
     Attributes:
-        program: the first argument: a name on the search path, or a path.
+        program: the first argument: a name on the search path, or an absolute path.
         arguments: the others, with placeholders.
         paths: its HTTP path for each of the gateway's paths, by task; the tasks are those it can do.
         formats: the weights it reads.
         kinds: the devices it runs on.
-        liveness: the path that answers 2xx once it serves.
+        health: the path that answers 2xx once it serves.
+        question: the request whose good answer makes a model LOADED; None is OpenAI's smallest of the task.
         environment: its variables, with the same placeholders.
         api_key_variable: the variable that it takes a key from; "" if it knows none.
         distribution: the Python distribution whose version is shown; "" if it is none.
+        progress: what its lines say of a load, besides tqdm's bars.
+        failures: what its lines say of a failure, besides Python's exceptions.
     """
 
     name: str
@@ -60,10 +85,13 @@ class CommandBackend:
     paths: Mapping[Task, Mapping[str, str]]
     formats: frozenset[Format]
     kinds: frozenset[DeviceKind] = frozenset({DeviceKind.CPU})
-    liveness: str = "/health"
+    health: str = "/health"
+    question: Question | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     api_key_variable: str = ""
     distribution: str = ""
+    progress: tuple[ProgressPattern, ...] = ()
+    failures: tuple[Sign, ...] = ()
     stop_ladder: tuple[StopStep, ...] = (StopStep(SIGTERM, 30.0), StopStep(SIGKILL, 20.0))
     start_limits: StartLimits = LIMITS
 
@@ -80,7 +108,8 @@ class CommandBackend:
         for program in candidates(host, self.name, self.program):
             version = distributions(program).get(self.distribution, "") if self.distribution else ""
             return Found(backend=self.name, version=version or "unknown", program=(str(program),), kinds=self.kinds)
-        return NotUsable(backend=self.name, why=f"there is no {self.program} on the search path")
+        where = "" if Path(self.program).is_absolute() else " on the search path"
+        return NotUsable(backend=self.name, why=f"there is no {self.program}{where}")
 
     def suits(self, found: Found, files: ModelFiles, task: Task, devices: tuple[Device, ...]) -> str | None:
         """As described."""
@@ -88,9 +117,11 @@ class CommandBackend:
             return f"{self.name} does not read {files.format}"
         if task not in self.paths:
             return f"{self.name} has no endpoint to {task}"
-        wanted = {device.kind for device in devices} or {DeviceKind.CPU}
-        missing = wanted - found.kinds
+        missing = missing_kinds(found, devices)
         return f"{self.name} does not run on {', '.join(sorted(missing))}" if missing else None
+
+    def context_tokens(self, _settings: Settings, _flags: Mapping[str, str], /) -> None:
+        """It cannot be told."""
 
     def launch(self, plan: LaunchPlan) -> Launch:
         """Fill in the placeholders."""
@@ -100,48 +131,84 @@ class CommandBackend:
         key = plan.api_key if self.api_key_variable else None
         own = {
             **offline_environment(plan),
-            **{name: value.format_map(values) for name, value in self.environment.items()},
+            **{name: fill(value, values) for name, value in self.environment.items()},
             **({self.api_key_variable: key} if key else {}),
         }
-        paths = self.paths[plan.task]
-        return Launch(
+        return openai.launch(
+            plan,
             argv=(
                 *plan.found.program,
-                *(argument.format_map(values) for argument in self.arguments),
+                *(fill(argument, values) for argument in self.arguments),
                 *flag_arguments({}, plan.flags, backend=self.name),
             ),
-            env=build_environment(plan, own, ENVIRONMENT),
-            stdin=Stdin.NULL,
-            host=plan.host,
-            port=plan.port,
-            model_field=plan.served_name,
+            environment=own,
+            rules=ENVIRONMENT,
+            reader=CommandReader(self.progress, self.failures),
+            health=self.health,
+            question=_question(self.question, values, key) if self.question else None,
             api_key=key,
-            liveness=openai.liveness(self.liveness),
-            question=openai.question(plan.task, plan.served_name, key, paths),
-            reader=CommandReader(),
-            paths=paths,
+            paths=self.paths[plan.task],
         )
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:
-        """By what Python programs say, and by how it ended."""
+        """By what its lines were said to mean, by what Python programs say, and by how it ended."""
         return explain_end(end, causes, last_lines)
 
 
 class CommandReader(Reader):
-    """Reads the log of a server of which nothing is known: bars of loading, and Python's exceptions."""
+    """Reads the log of a server by what is described of it, and by bars and exceptions, which many have in common."""
+
+    def __init__(self, progress: tuple[ProgressPattern, ...] = (), failures: tuple[Sign, ...] = ()) -> None:
+        self._progress = progress
+        self._failures = failures
 
     def line(self, text: str, /) -> tuple[Signal, ...]:
         """See `Reader.line`."""
+        if told := read_progress(self._progress, text[:_READ_CHARACTERS]):
+            return told
         if bar := parse_bar(text):
             return tuple(bar_signals(bar))
-        cause = read_python_cause(text)
+        cause = read_cause(self._failures, text[:_READ_CHARACTERS]) or read_python_cause(text)
         return (cause,) if cause else ()
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Replace each `{name}` that `values` has; other braces, as JSON has them, stay."""
+    return _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)
+
+
+def unknown_placeholders(text: str) -> list[str]:
+    """What stands in braces as a placeholder does, and is none."""
+    return [name for name in _PLACEHOLDER.findall(text) if name not in PLACEHOLDERS]
+
+
+def _question(question: Question, values: Mapping[str, str], key: str | None) -> HttpQuestion:
+    return post(
+        question.path,
+        _filled(question.body, values),
+        headers=openai.bearer(key),
+        timeout=openai.QUESTION_SECONDS,
+        judge=openai.judge_answer,
+    )
+
+
+def _filled(document: Any, values: Mapping[str, str]) -> Any:
+    match document:
+        case str():
+            return fill(document, values)
+        case Mapping():
+            return {name: _filled(member, values) for name, member in document.items()}
+        case list() | tuple():
+            return [_filled(member, values) for member in document]
+        case _:
+            return document
 
 
 def _values(plan: LaunchPlan) -> Mapping[str, str]:
     on_cpu = plan.settings.device is DeviceKind.CPU or not plan.devices
     return {
         "model": str(plan.files.root),
+        "file": str(plan.files.weights[0]),
         "name": plan.served_name,
         "host": plan.host,
         "port": str(plan.port),

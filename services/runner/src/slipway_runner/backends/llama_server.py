@@ -19,6 +19,7 @@ from slipway_runner.backends.base import (
     LaunchPlan,
     ModelFiles,
     NotUsable,
+    Settings,
     StartLimits,
     Stdin,
     StopStep,
@@ -167,6 +168,10 @@ class LlamaServer:
         missing = {device.kind for device in devices} - found.kinds
         return f"this build of llama-server has no {', '.join(sorted(missing))}" if missing else None
 
+    def context_tokens(self, settings: Settings, flags: Mapping[str, str], /) -> int | None:
+        """What `--ctx-size` says."""
+        return _context_tokens(settings, flags)
+
     def launch(self, plan: LaunchPlan) -> Launch:
         """One process, its options by their long names, the key by environment."""
         refuse_settings(plan, takes=("context_length", "gpu_layers", "device", "parallel_requests"))
@@ -180,7 +185,7 @@ class LlamaServer:
             model_field=plan.served_name,
             api_key=plan.api_key,
             liveness=openai.liveness("/health"),
-            question=openai.question(plan.task, plan.served_name, plan.api_key, paths),
+            question=openai.smallest_question(plan.task, plan.served_name, plan.api_key, paths),
             in_force=HttpQuestion(
                 method="GET", path="/props", headers=openai.bearer(plan.api_key), timeout=openai.LIVENESS_SECONDS
             ),
@@ -210,13 +215,17 @@ def _arguments(plan: LaunchPlan) -> Iterator[str]:
     yield from flag_arguments(FLAGS, plan.flags, backend=NAME, known=plan.found.flags)
 
 
+def _context_tokens(settings: Settings, flags: Mapping[str, str]) -> int | None:
+    # Slots share the context unless it is unified, which is the default only for the automatic number of slots.
+    if settings.context_length is None or "--kv-unified" in flags:
+        return settings.context_length
+    return settings.context_length * (settings.parallel_requests or 1)
+
+
 def _settings(plan: LaunchPlan, known: frozenset[str]) -> Iterator[str]:
     settings = plan.settings
-    if settings.context_length is not None:
-        # Slots share the context unless it is unified, which is the default only for the automatic number of slots.
-        slots = settings.parallel_requests or 1
-        shared = "--kv-unified" in plan.flags
-        yield from ("--ctx-size", str(settings.context_length * (1 if shared else slots)))
+    if (tokens := _context_tokens(settings, plan.flags)) is not None:
+        yield from ("--ctx-size", str(tokens))
     if settings.parallel_requests is not None:
         yield from ("--parallel", str(settings.parallel_requests))
     on_cpu = settings.device is DeviceKind.CPU or not plan.devices

@@ -1,11 +1,24 @@
-"""Real requests of OpenAI-compatible servers: the smallest question of each task."""
+"""OpenAI-compatible servers: how they are launched, and the smallest real request of each task."""
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from slipway_service.fault import Reason
 
-from slipway_runner.backends.base import HttpQuestion, Judgement, Task, judge_status, post
+from slipway_runner.backends.base import (
+    HttpQuestion,
+    Judgement,
+    Launch,
+    LaunchPlan,
+    Reader,
+    Stdin,
+    Task,
+    judge_status,
+    post,
+)
+from slipway_runner.backends.environment import build_environment
+from slipway_runner.backends.flags import Rules
 from slipway_runner.progress.signals import Cause
 
 LIVENESS_SECONDS = 5.0
@@ -23,6 +36,60 @@ PATHS: Mapping[Task, Mapping[str, str]] = {
     Task.RERANK: {"/v1/rerank": "/v1/rerank"},
 }
 
+ENDPOINT_TASKS: Mapping[str, Task] = {path: task for task, paths in PATHS.items() for path in paths}
+"""The task of each path of the gateway."""
+
+
+def launch(
+    plan: LaunchPlan,
+    *,
+    argv: tuple[str, ...],
+    environment: Mapping[str, str],
+    rules: Rules,
+    reader: Reader,
+    model: str | None = None,
+    api_key: str | None = None,
+    paths: Mapping[str, str] | None = None,
+    health: str = "/health",
+    judge_health: Callable[[int, bytes], Judgement] = judge_status,
+    question: HttpQuestion | None = None,
+    **more: Any,
+) -> Launch:
+    """Return how to start a server that reads nothing from its standard input, and how to ask it.
+
+    Args:
+        plan: what is asked for.
+        argv: the command line.
+        environment: the adapter's own variables; see `build_environment`.
+        rules: the variables that the caller may add.
+        reader: of its output.
+        model: what requests must name; None is the plan's name.
+        api_key: the key that it was given; None if it knows none.
+        paths: its path for each of the gateway's; None if they are the same.
+        health: where it says that it is there, judged by `judge_health`.
+        question: its real request; None is OpenAI's smallest.
+        more: further members of `Launch`.
+
+    Raises:
+        Fault: ENVIRONMENT_NOT_ALLOWED.
+    """
+    paths = PATHS[plan.task] if paths is None else paths
+    model = plan.served_name if model is None else model
+    return Launch(
+        argv=argv,
+        env=build_environment(plan, environment, rules),
+        stdin=Stdin.NULL,
+        host=plan.host,
+        port=plan.port,
+        model_field=model,
+        api_key=api_key,
+        liveness=liveness(health, judge=judge_health),
+        question=question or smallest_question(plan.task, model, api_key, paths),
+        reader=reader,
+        paths=paths,
+        **more,
+    )
+
 
 def bearer(api_key: str | None) -> Mapping[str, str]:
     """Return the header that carries the key."""
@@ -34,7 +101,7 @@ def liveness(path: str, judge: Callable[[int, bytes], Judgement] = judge_status)
     return HttpQuestion(method="GET", path=path, timeout=LIVENESS_SECONDS, judge=judge)
 
 
-def question(task: Task, model: str, api_key: str | None, paths: Mapping[str, str]) -> HttpQuestion:
+def smallest_question(task: Task, model: str, api_key: str | None, paths: Mapping[str, str]) -> HttpQuestion:
     """Return the smallest real request of a task: one token, one vector, or one score."""
     gateway_path, body = _QUESTIONS[task]
     return post(
@@ -44,6 +111,20 @@ def question(task: Task, model: str, api_key: str | None, paths: Mapping[str, st
         timeout=QUESTION_SECONDS,
         judge=judge_answer,
     )
+
+
+def models(api_key: str | None) -> HttpQuestion:
+    """Return the request whose answer `context_length` reads."""
+    return HttpQuestion(method="GET", path="/v1/models", headers=bearer(api_key), timeout=LIVENESS_SECONDS)
+
+
+def context_length(body: bytes) -> Mapping[str, str]:
+    """Read the context length from `/v1/models` as vLLM and SGLang answer it (`max_model_len`)."""
+    try:
+        length = json.loads(body)["data"][0]["max_model_len"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return {}
+    return {"context_length": str(length)} if length else {}
 
 
 def judge_answer(status: int, body: bytes) -> Judgement:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipway_runner.backends.base import Host
-from slipway_runner.devices.device import DeviceKind
+from slipway_runner.backends.base import Found, Host
+from slipway_runner.devices.device import Device, DeviceKind
 
 
 def candidates(host: Host, backend: str, program: str) -> Iterator[Path]:
@@ -42,3 +42,8 @@ def torch_kinds(version: str) -> frozenset[DeviceKind]:
         return frozenset({DeviceKind.CPU})
     gpu = DeviceKind.ROCM if local.startswith("rocm") else DeviceKind.CUDA
     return frozenset({DeviceKind.CPU, gpu})
+
+
+def missing_kinds(found: Found, devices: tuple[Device, ...]) -> frozenset[DeviceKind]:
+    """Return the kinds among `devices` (none: the CPU) that a backend's build cannot use."""
+    return frozenset({device.kind for device in devices} or {DeviceKind.CPU}) - found.kinds

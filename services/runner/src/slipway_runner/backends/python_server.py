@@ -20,6 +20,16 @@ ENVIRONMENT: Rules = {
 }
 """Of torch and the libraries below it."""
 
+ENGINE_SETTINGS = (
+    "context_length",
+    "device",
+    "dtype",
+    "tensor_parallel_size",
+    "parallel_requests",
+    "device_memory_share",
+)
+"""What vLLM and SGLang can be told."""
+
 
 def offline_environment(plan: LaunchPlan) -> Mapping[str, str]:
     """Return what keeps a server off the network and out of other people's files, and its lines coming at once."""

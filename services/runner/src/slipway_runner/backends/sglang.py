@@ -5,7 +5,6 @@ and has not been run by us. It takes a key only on its command line and prints t
 port is on loopback.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from signal import SIGKILL, SIGTERM
@@ -16,22 +15,20 @@ from slipway_runner.backends.base import (
     Format,
     Found,
     Host,
-    HttpQuestion,
     Launch,
     LaunchPlan,
     ModelFiles,
     NotUsable,
     Reader,
+    Settings,
     StartLimits,
-    Stdin,
     StopStep,
     Task,
 )
 from slipway_runner.backends.ends import explain_end, read_python_cause
-from slipway_runner.backends.environment import build_environment
 from slipway_runner.backends.flags import Rules, choice, flag_arguments, integer, pattern, switch
-from slipway_runner.backends.programs import candidates, distributions, torch_kinds
-from slipway_runner.backends.python_server import ENVIRONMENT, bar_signals, offline_environment
+from slipway_runner.backends.programs import candidates, distributions, missing_kinds, torch_kinds
+from slipway_runner.backends.python_server import ENGINE_SETTINGS, ENVIRONMENT, bar_signals, offline_environment
 from slipway_runner.backends.settings import refuse_remote_code, refuse_settings
 from slipway_runner.backends.tasks import generates, why_no_text
 from slipway_runner.devices.device import Device, DeviceKind
@@ -103,23 +100,16 @@ class Sglang:
             return "SGLang is not used for reranking"
         if task is Task.GENERATE and not generates(files):
             return why_no_text(files)
-        wanted = {device.kind for device in devices} or {DeviceKind.CPU}
-        missing = wanted - found.kinds
+        missing = missing_kinds(found, devices)
         return f"SGLang does not run on {', '.join(sorted(missing))} here" if missing else None
+
+    def context_tokens(self, settings: Settings, _flags: Mapping[str, str], /) -> int | None:
+        """Requests share a cache, which must hold the longest at least."""
+        return settings.context_length
 
     def launch(self, plan: LaunchPlan) -> Launch:
         """One process, which starts its own."""
-        refuse_settings(
-            plan,
-            takes=(
-                "context_length",
-                "device",
-                "dtype",
-                "tensor_parallel_size",
-                "parallel_requests",
-                "device_memory_share",
-            ),
-        )
+        refuse_settings(plan, takes=ENGINE_SETTINGS)
         refuse_remote_code(plan.files, allowed=plan.trust_remote_code)
         own = {
             **offline_environment(plan),
@@ -128,20 +118,13 @@ class Sglang:
             # The runner has drained it before it is told to stop.
             "SGL_FORCE_SHUTDOWN": "true",
         }
-        paths = openai.PATHS[plan.task]
-        return Launch(
+        return openai.launch(
+            plan,
             argv=tuple(_arguments(plan)),
-            env=build_environment(plan, own, ENVIRONMENT),
-            stdin=Stdin.NULL,
-            host=plan.host,
-            port=plan.port,
-            model_field=plan.served_name,
-            api_key=None,
-            liveness=openai.liveness("/health"),
-            question=openai.question(plan.task, plan.served_name, None, paths),
-            in_force=HttpQuestion(method="GET", path="/v1/models", timeout=openai.LIVENESS_SECONDS),
+            environment=own,
+            rules=ENVIRONMENT,
             reader=SglangReader(),
-            paths=paths,
+            in_force=openai.models(None),
         )
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:
@@ -163,11 +146,7 @@ class SglangReader(Reader):
 
     def in_force(self, body: bytes, /) -> Mapping[str, str]:
         """Read `/v1/models`."""
-        try:
-            length = json.loads(body)["data"][0]["max_model_len"]
-        except (ValueError, KeyError, IndexError, TypeError):
-            return {}
-        return {"context_length": str(length)} if length else {}
+        return openai.context_length(body)
 
 
 def _milestone(message: str) -> Iterator[Signal]:

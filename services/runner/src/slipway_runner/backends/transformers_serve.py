@@ -23,14 +23,13 @@ from slipway_runner.backends.base import (
     ModelFiles,
     NotUsable,
     Reader,
+    Settings,
     StartLimits,
-    Stdin,
     StopStep,
     Task,
     post,
 )
 from slipway_runner.backends.ends import PYTHON_SIGNS, explain_end, read_cause, read_python_cause
-from slipway_runner.backends.environment import build_environment
 from slipway_runner.backends.flags import Rules, choice, flag_arguments, integer, number, switch
 from slipway_runner.backends.programs import candidates, distributions, torch_kinds
 from slipway_runner.backends.python_server import ENVIRONMENT, bar_signals, offline_environment
@@ -124,25 +123,22 @@ class TransformersServe:
         missing = {device.kind for device in devices} - found.kinds
         return f"the torch of transformers serve has no {', '.join(sorted(missing))}" if missing else None
 
+    def context_tokens(self, _settings: Settings, _flags: Mapping[str, str], /) -> None:
+        """It cannot be told."""
+
     def launch(self, plan: LaunchPlan) -> Launch:
         """Start it empty; then load."""
         refuse_settings(plan, takes=("device", "dtype"))
         refuse_remote_code(plan.files, allowed=plan.trust_remote_code)
         model = str(plan.files.root)
-        paths = openai.PATHS[Task.GENERATE]
-        return Launch(
+        return openai.launch(
+            plan,
             argv=tuple(_arguments(plan)),
-            env=build_environment(plan, offline_environment(plan), ENVIRONMENT),
-            stdin=Stdin.NULL,
-            host=plan.host,
-            port=plan.port,
-            model_field=model,
-            api_key=None,
-            liveness=openai.liveness("/health"),
-            load=post("/load_model", {"model": model}, headers={}, timeout=LOAD_SECONDS),
-            question=openai.question(Task.GENERATE, model, None, paths),
+            environment=offline_environment(plan),
+            rules=ENVIRONMENT,
             reader=TransformersReader(plan.files),
-            paths=paths,
+            model=model,
+            load=post("/load_model", {"model": model}, headers={}, timeout=LOAD_SECONDS),
         )
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:

@@ -5,7 +5,6 @@ stdout, bars and uvicorn's lines to stderr, tracebacks come in single characters
 engine by seconds, and then exits with 0.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from signal import SIGKILL, SIGTERM
@@ -18,24 +17,22 @@ from slipway_runner.backends.base import (
     Format,
     Found,
     Host,
-    HttpQuestion,
     Judgement,
     Launch,
     LaunchPlan,
     ModelFiles,
     NotUsable,
     Reader,
+    Settings,
     StartLimits,
-    Stdin,
     StopStep,
     Task,
     judge_status,
 )
 from slipway_runner.backends.ends import explain_end, read_python_cause
-from slipway_runner.backends.environment import build_environment
 from slipway_runner.backends.flags import Rules, choice, flag_arguments, integer, number, pattern, switch
-from slipway_runner.backends.programs import candidates, distributions, torch_kinds
-from slipway_runner.backends.python_server import ENVIRONMENT, bar_signals, offline_environment
+from slipway_runner.backends.programs import candidates, distributions, missing_kinds, torch_kinds
+from slipway_runner.backends.python_server import ENGINE_SETTINGS, ENVIRONMENT, bar_signals, offline_environment
 from slipway_runner.backends.settings import refuse_remote_code, refuse_settings
 from slipway_runner.backends.tasks import generates, why_no_text
 from slipway_runner.devices.device import Device, DeviceKind
@@ -147,43 +144,26 @@ class Vllm:
             return f"vLLM is used for safetensors, and {files.name} is {files.format}"
         if task is Task.GENERATE and not generates(files):
             return why_no_text(files)
-        wanted = {device.kind for device in devices} or {DeviceKind.CPU}
-        missing = wanted - found.kinds
+        missing = missing_kinds(found, devices)
         return f"this build of vLLM does not run on {', '.join(sorted(missing))}" if missing else None
+
+    def context_tokens(self, settings: Settings, _flags: Mapping[str, str], /) -> int | None:
+        """Requests share a cache, which must hold the longest at least."""
+        return settings.context_length
 
     def launch(self, plan: LaunchPlan) -> Launch:
         """One process, which starts its own."""
-        refuse_settings(
-            plan,
-            takes=(
-                "context_length",
-                "device",
-                "dtype",
-                "tensor_parallel_size",
-                "parallel_requests",
-                "device_memory_share",
-            ),
-        )
+        refuse_settings(plan, takes=ENGINE_SETTINGS)
         refuse_remote_code(plan.files, allowed=plan.trust_remote_code)
-        paths = openai.PATHS[plan.task]
-        return Launch(
+        return openai.launch(
+            plan,
             argv=tuple(_arguments(plan)),
-            env=build_environment(plan, _environment(plan), VARIABLES),
-            stdin=Stdin.NULL,
-            host=plan.host,
-            port=plan.port,
-            model_field=plan.served_name,
-            api_key=plan.api_key,
-            liveness=openai.liveness("/health", judge=_judge_health),
-            question=openai.question(plan.task, plan.served_name, plan.api_key, paths),
-            in_force=HttpQuestion(
-                method="GET",
-                path="/v1/models",
-                headers=openai.bearer(plan.api_key),
-                timeout=openai.LIVENESS_SECONDS,
-            ),
+            environment=_environment(plan),
+            rules=VARIABLES,
             reader=VllmReader(),
-            paths=paths,
+            api_key=plan.api_key,
+            judge_health=_judge_health,
+            in_force=openai.models(plan.api_key),
         )
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:
@@ -214,11 +194,7 @@ class VllmReader(Reader):
 
     def in_force(self, body: bytes, /) -> Mapping[str, str]:
         """Read `/v1/models`."""
-        try:
-            length = json.loads(body)["data"][0]["max_model_len"]
-        except (ValueError, KeyError, IndexError, TypeError):
-            return {}
-        return {"context_length": str(length)} if length else {}
+        return openai.context_length(body)
 
 
 def _milestone(message: str) -> Iterator[Signal]:

@@ -10,10 +10,11 @@ from slipway_runner.devices.device import Device
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """Bytes by device, and the processes whose memory is counted against them."""
+    """Bytes by device, and whose memory is counted against them (pids); `waits` as in `Reservations.claim`."""
 
     bytes: Mapping[str, int]
     pids: frozenset[int] = frozenset()
+    waits: bool = False
 
 
 class Reservations:
@@ -34,11 +35,22 @@ class Reservations:
             Fault: DEVICE_MEMORY_INSUFFICIENT, with needed and free bytes of each device that has too few.
         """
         known = {device.uuid: device for device in devices}
-        others = {uuid: self._available(known[uuid], but=owner) for uuid in needed}
+        others = {uuid: self.available(known[uuid], but=owner) for uuid in needed}
         short = {uuid: size for uuid, size in needed.items() if size > others[uuid]}
         if short:
             raise insufficient([(known[uuid], size, others[uuid]) for uuid, size in short.items()])
-        self._claims[owner] = _Claim(dict(needed))
+        self.claim(owner, needed)
+
+    def claim(self, owner: str, needed: Mapping[str, int], *, waits: bool = False) -> None:
+        """Claim bytes, free or not; a claim of the same owner is replaced.
+
+        Args:
+            owner: whose load it is.
+            needed: bytes by the device's uuid.
+            waits: they are still to be given back by models that make room for it. Nobody who comes later can have
+                them; those who have claims of their own may find others free before.
+        """
+        self._claims[owner] = _Claim(dict(needed), waits=waits)
 
     def started(self, owner: str, pids: Iterable[int]) -> None:
         """Say which processes take the memory that was claimed: what they have is no longer outstanding."""
@@ -50,13 +62,18 @@ class Reservations:
         """Drop a claim: its model is LOADED (and what it takes is seen as used), or its load has ended."""
         self._claims.pop(owner, None)
 
-    def available(self, device: Device) -> int:
-        """Return the bytes of a device that nobody uses or has claimed."""
-        return self._available(device, but="")
+    def available(self, device: Device, but: str = "") -> int:
+        """Return the bytes of a device that nobody uses, or has claimed except the owner `but`."""
+        return max(0, device.memory_free - self._claimed(device, but))
 
-    def _available(self, device: Device, but: str) -> int:
-        claimed = sum(_outstanding(claim, device) for owner, claim in self._claims.items() if owner != but)
-        return max(0, device.memory_free - claimed)
+    def attainable(self, device: Device) -> int:
+        """Return the bytes of a device that nobody has claimed, in use or not."""
+        return max(0, device.memory_total - self._claimed(device))
+
+    def _claimed(self, device: Device, but: str = "") -> int:
+        others = [claim for owner, claim in self._claims.items() if owner != but]
+        in_its_way = [claim for claim in others if not (claim.waits and but in self._claims)]
+        return sum(_outstanding(claim, device) for claim in in_its_way)
 
 
 def place(needed: int, devices: Sequence[Device], free: Mapping[str, int], *, count: int = 1) -> Mapping[str, int]:

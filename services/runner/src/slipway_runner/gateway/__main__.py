@@ -6,6 +6,7 @@ until this process takes them.
 
 import argparse
 import gc
+import os
 import resource
 import signal
 import socket
@@ -18,7 +19,7 @@ from slipway_service.logs import LogFormat, LogLevel
 from slipway_service.values import ListenAddress
 
 from slipway_runner.gateway import upstream
-from slipway_runner.gateway.control import Control, Stop
+from slipway_runner.gateway.control import RETIRED, Control, Stop
 from slipway_runner.gateway.keys import ApiKeys
 from slipway_runner.gateway.meters import Meters
 from slipway_runner.gateway.proxy import Proxy
@@ -51,6 +52,9 @@ def main() -> None:
     logs.configure(style=LogFormat.CONSOLE, level=LogLevel.INFO)
     _allow_many_connections()
     anyio.run(serve, options)
+    Path(RETIRED.format(pid=os.getpid())).unlink(
+        missing_ok=True
+    )  # in the working directory, which is the runner's state
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -70,7 +74,7 @@ async def serve(options: argparse.Namespace) -> None:
         tasks.start_soon(_obey_signals, stop)
         tasks.start_soon(_keep_log_short, LogFile(options.log))
         await stop.asked.wait()
-        await _close(servers)
+        await _close(servers[0])
         stop.closed.set()
         await proxy.traffic.all_idle(stop.seconds)
         for server in servers:
@@ -78,13 +82,12 @@ async def serve(options: argparse.Namespace) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def _close(servers: tuple[web.AppRunner, ...]) -> None:
-    """Take no more connections, and end those that wait for a next request."""
-    for server in servers:
-        for site in server.sites:
-            await site.stop()
-    if servers[0].server is not None:
-        servers[0].server.pre_shutdown()
+async def _close(public: web.AppRunner) -> None:
+    """Take no more connections, and end those that wait for a next request. The control goes on: drains ask it."""
+    for site in public.sites:
+        await site.stop()
+    if public.server is not None:
+        public.server.pre_shutdown()
 
 
 async def _obey_signals(stop: Stop) -> None:

@@ -19,6 +19,9 @@ from slipway_runner.gateway.routes import Route, Table
 
 SOCKET = "gateway.sock"
 
+RETIRED = "gateway.{pid}.sock"
+"""What the socket of a gateway is called while that one only finishes what it has begun."""
+
 MOST_TABLE_BYTES = 16 << 20
 """Of a table; a route takes less than 1 KiB."""
 
@@ -78,12 +81,15 @@ class Control:
         application.router.add_put("/table", self.table)
         application.router.add_post("/drain", self.drain)
         application.router.add_get("/use", self.use)
+        application.router.add_get("/demand", self.demand)
         application.router.add_get("/metrics", self.metrics)
         application.router.add_post("/stop", self.stop)
         return web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=shutdown_seconds)
 
     async def hello(self, _request: web.Request) -> web.Response:
-        """Who serves here, where, and as what."""
+        """Who serves here, where, and as what; nobody does who has been told to end."""
+        if self._stop.asked.is_set():
+            raise web.HTTPServiceUnavailable
         return web.json_response({"pid": os.getpid(), "address": self._address, "setup": self._setup})
 
     async def table(self, request: web.Request) -> web.Response:
@@ -101,6 +107,11 @@ class Control:
     async def use(self, _request: web.Request) -> web.Response:
         """Requests in flight and last use, by uid."""
         return web.json_response(self._proxy.traffic.use())
+
+    async def demand(self, request: web.Request) -> web.Response:
+        """Wait until requests have named models that are loaded on demand, for so many seconds; their ids."""
+        wanted = await self._proxy.demand.take(float(request.query["seconds"]))
+        return web.json_response({"wanted": wanted})
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Prometheus' text format."""

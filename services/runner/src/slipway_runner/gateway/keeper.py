@@ -4,7 +4,8 @@ A gateway that an earlier runner left behind is taken over as it is, so that no 
 killed. One that was started with another setup is replaced: it finishes what it has begun, while a new one serves.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,11 @@ from slipway_runner.gateway.keys import read_keys
 from slipway_runner.gateway.launch import Place, Serving, Setup
 from slipway_runner.gateway.routes import Route
 from slipway_runner.gateway.scrape import Scrape
+from slipway_runner.gateway.use import Use, drained_at, use_at
+from slipway_runner.models.demand import Dormant
 from slipway_runner.models.record import Model
 from slipway_runner.models.spec import RepoSource
+from slipway_runner.process import pidfd
 from slipway_runner.progress.tracker import LoadProgress
 
 CLOSE_SECONDS = 1.0
@@ -35,15 +39,29 @@ PROGRESS_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 """Between two attempts to start a gateway again, or to tell it its table."""
 
-log = structlog.stdlib.get_logger("slipway.gateway")
+DEMAND_SECONDS = 30.0
+"""That one question for models on demand waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
-    """What the gateway knows of a model's use: requests in flight, and when (Unix seconds) one last began or ended."""
+class Patience:
+    """With a gateway that may hang.
 
-    in_flight: int
-    last_use: float
+    Attributes:
+        look: seconds between two tables that do not differ, which are sent to hear whether it answers.
+        reply: seconds that it may take to answer one.
+        unanswered: tables in turn that it may leave unanswered before it is killed: a minute, for a host that swaps
+            or has no core to spare. They are counted, because time also passes for a runner that was stopped itself.
+    """
+
+    look: float = 10.0
+    reply: float = REPLY_SECONDS
+    unanswered: int = 10
+
+
+DEFAULT_PATIENCE = Patience()
+
+log = structlog.stdlib.get_logger("slipway.gateway")
 
 
 class Gateway:
@@ -53,14 +71,18 @@ class Gateway:
         place: where its socket and log are.
         setup: what it is to be started with.
         advertise: the host name that others reach it under; empty for the address it listens on.
+        patience: with a process that may hang.
     """
 
-    def __init__(self, place: Place, setup: Setup, advertise: str) -> None:
+    def __init__(self, place: Place, setup: Setup, advertise: str, patience: Patience = DEFAULT_PATIENCE) -> None:
         self._place = place
         self._setup = setup
         self._advertise = advertise
+        self._patience = patience
         self._serving: Serving | None = None
+        self._taken_over = False
         self._routes: dict[str, Route] = {}
+        self._dormant: dict[str, Route] = {}
         self._draining: set[str] = set()
         self._complete = anyio.Event()
         self._pushing = anyio.Lock()
@@ -79,6 +101,11 @@ class Gateway:
             return ""
         address = self._serving.address
         return f"http://{replace(address, host=self._advertise or address.host)}/v1"
+
+    @property
+    def in_use(self) -> bool:
+        """Whether models may be served by it, of this runner or the one before it."""
+        return self._taken_over or bool(self._routes or self._dormant)
 
     @property
     def metrics(self) -> Collector:
@@ -118,8 +145,9 @@ class Gateway:
         with suppress(*UNANSWERED):
             if self._complete.is_set():
                 await self._push()
-            asked = {"uid": route.uid, "seconds": seconds}
-            await ask(self._place.socket, "POST", "/drain", asked, patience=seconds + REPLY_SECONDS)
+        async with anyio.create_task_group() as tasks:
+            for socket in (self._place.socket, *self._place.retired()):
+                tasks.start_soon(drained_at, socket, route.uid, seconds)
 
     async def use(self) -> Mapping[str, Use]:
         """How each model that was ever used is used, by uid.
@@ -127,29 +155,61 @@ class Gateway:
         Raises:
             OSError, aiohttp.ClientError, TimeoutError: the gateway does not answer; see `ask.UNANSWERED`.
         """
-        said = await ask(self._place.socket, "GET", "/use")
-        return {uid: Use(in_flight=int(one["in_flight"]), last_use=one["last_use"]) for uid, one in said.items()}
+        return await use_at(self._place)
+
+    def show_dormant(self, dormant: Mapping[str, Dormant]) -> None:
+        """These are gone, and are loaded again when a request names them. Told to the process at once."""
+        self._dormant = {model_id: replace(route_of(one.model), active=False) for model_id, one in dormant.items()}
+        self._transition.set()
+        self._news.set()
+
+    async def wanted(self) -> Sequence[str]:
+        """Wait until requests have named models that `show_dormant` told of; their ids."""
+        question = f"/demand?seconds={DEMAND_SECONDS:g}"
+        while True:
+            try:
+                said = await ask(self._place.socket, "GET", question, patience=DEMAND_SECONDS + REPLY_SECONDS)
+            except UNANSWERED:
+                await anyio.sleep(RETRY_SECONDS)
+                continue
+            if said["wanted"]:
+                return list(said["wanted"])
 
     async def _push(self) -> None:
         async with self._pushing:  # so that no older table comes after a newer one
             self._draining &= {route.uid for route in self._routes.values()}
-            routes = [replace(route, draining=route.uid in self._draining) for route in self._routes.values()]
-            await ask(self._place.socket, "PUT", "/table", {"routes": [route.to_json() for route in routes]})
+            shown = {**self._dormant, **self._routes}
+            routes = [replace(route, draining=route.uid in self._draining) for route in shown.values()]
+            table = {"routes": [route.to_json() for route in routes]}
+            await ask(self._place.socket, "PUT", "/table", table, patience=self._patience.reply)
 
     async def _keep_table(self) -> None:
         await self._complete.wait()
+        unanswered = 0
         while True:
             self._transition, self._news = anyio.Event(), anyio.Event()
             try:
                 await self._push()
             except UNANSWERED as error:
                 log.warning("the gateway did not take its table", error=repr(error))
+                unanswered = unanswered + 1 if isinstance(error, TimeoutError) else 0
+                if unanswered >= self._patience.unanswered:
+                    self._kill()
+                    unanswered = 0
                 with anyio.move_on_after(RETRY_SECONDS):
                     await self._transition.wait()
                 continue
+            unanswered = 0
             with anyio.move_on_after(PROGRESS_SECONDS):
                 await self._transition.wait()
-            await self._news.wait()
+            with anyio.move_on_after(self._patience.look):
+                await self._news.wait()
+
+    def _kill(self) -> None:
+        """End a process that hangs; `keep` starts another."""
+        if self._serving is not None:
+            log.warning("the gateway hangs: it does not answer, and is killed", pid=self._serving.running.pid)
+            pidfd.send(self._serving.running.family.leader, signal.SIGKILL)
 
     # The process.
 
@@ -162,7 +222,7 @@ class Gateway:
         found = await self._place.find()
         if found is not None and found.setup == str(self._setup):
             log.info("gateway taken over", pid=found.running.pid, address=str(found.address))
-            self._serving = found
+            self._serving, self._taken_over = found, True
             return
         if found is not None:
             log.info("gateway replaced: it was started with another setup", pid=found.running.pid)
@@ -207,7 +267,13 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(
-    folder: Path, setup: Setup, *, advertise: str = "", keep: bool = False
+    folder: Path,
+    setup: Setup,
+    *,
+    advertise: str = "",
+    keep: bool = False,
+    stop_asked: Callable[[], bool] = lambda: True,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> AsyncIterator[Gateway]:
     """The gateway, serving; stopped at the end unless it is to be kept for the next runner.
 
@@ -216,6 +282,8 @@ async def open_gateway(
         setup: what it is started with.
         advertise: the host name that others reach it under; empty for the address it listens on.
         keep: let it serve on at the end.
+        stop_asked: whether the end was asked for; at another one, a gateway in use serves on.
+        patience: with a process that may hang.
 
     Raises:
         StartError: it cannot serve, or the file of its keys is no use.
@@ -225,13 +293,17 @@ async def open_gateway(
             await anyio.to_thread.run_sync(read_keys, setup.api_key_file)
         except (OSError, ValueError) as error:
             raise StartError(f"--gateway-api-key-file: {error}") from None
-    gateway = Gateway(Place(folder), setup, advertise)
+    gateway = Gateway(Place(folder), setup, advertise, patience)
     await gateway.start()
     async with AsyncExitStack() as stack:
-        if keep:
-            stack.callback(gateway.leave)
-        else:
-            stack.push_async_callback(gateway.stop)
+
+        async def end() -> None:
+            if keep or (gateway.in_use and not stop_asked()):
+                gateway.leave()
+            else:
+                await gateway.stop()
+
+        stack.push_async_callback(end)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(gateway.keep)
         try:
@@ -259,4 +331,5 @@ def route_of(model: Model) -> Route:
         fraction=model.progress.fraction if model.progress else 0.0,
         detail=model.message,
         create_time=model.create_time,
+        on_demand=model.spec.load_on_demand,
     )

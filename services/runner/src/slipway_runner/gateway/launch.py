@@ -138,19 +138,29 @@ class Place:
         """
         try:
             await ask(self.socket, "POST", "/stop", {"seconds": seconds})
+            self.socket.rename(self._retired(serving))
         except UNANSWERED:
             pidfd.send(serving.running.family.leader, signal.SIGKILL)
             await serving.running.ended()
 
     async def end(self, serving: Serving, seconds: float) -> None:
-        """The same, and wait until it has ended."""
+        """The same, wait until it has ended, and leave nothing of it behind."""
         await self.retire(serving, seconds)
         with anyio.move_on_after(seconds + END_SECONDS):
             await serving.running.ended()
         pidfd.send(serving.running.family.leader, signal.SIGKILL)
         await serving.running.ended()
         serving.running.reap()
+        self._retired(serving).unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
+        self.log.path.unlink(missing_ok=True)
+
+    def retired(self) -> list[Path]:
+        """Sockets of the gateways that finish what they have begun, or have ended meanwhile."""
+        return sorted(self.folder.glob(control.RETIRED.format(pid="*")))
+
+    def _retired(self, serving: Serving) -> Path:
+        return self.folder / control.RETIRED.format(pid=serving.running.pid)
 
     def _private(self) -> socket.socket:
         self.socket.unlink(missing_ok=True)

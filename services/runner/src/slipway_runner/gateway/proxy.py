@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 from slipway_service.fault import Reason
 
+from slipway_runner.gateway.demand import Demand
 from slipway_runner.gateway.intake import read
 from slipway_runner.gateway.keys import ApiKeys
 from slipway_runner.gateway.meters import BROKEN_OFF, CLIENT_GONE, Meters
@@ -65,10 +66,12 @@ class Proxy:
 
     Attributes:
         traffic: what is in flight.
+        demand: models that requests wait for.
     """
 
     def __init__(self, client: aiohttp.ClientSession, keys: ApiKeys, meters: Meters) -> None:
         self.traffic = Traffic()
+        self.demand = Demand()
         self._table: Table | None = None
         self._news = anyio.Event()
         self._client = client
@@ -149,6 +152,8 @@ class Proxy:
                 chosen = self._table.choose(path, model) if self._table is not None else _STARTING
                 if isinstance(chosen, Route) or not chosen.passing:
                     return chosen
+                if chosen.wants:
+                    self.demand.add(chosen.wants)
                 await self._news.wait()
         return chosen
 
@@ -250,4 +255,5 @@ def _listed(route: Route) -> dict[str, Any]:
         "task": route.task,
         "state": route.state,
         "active": route.active,
+        "on_demand": route.on_demand,
     }

@@ -16,6 +16,7 @@ class Refusal:
         retry_after: seconds after which asking again makes sense; None says nothing about that.
         facts: further members of the error object.
         passing: the next table may have another answer.
+        wants: id of a model that would be loaded for this request.
     """
 
     status: int
@@ -24,6 +25,7 @@ class Refusal:
     retry_after: int | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
     passing: bool = False
+    wants: str = ""
 
     def document(self) -> Mapping[str, Any]:
         """The error object (https://platform.openai.com/docs/guides/error-codes), our facts beside its members."""

@@ -49,6 +49,7 @@ class Route:
         fraction: 0..1, how far a load is.
         detail: what it does, waits for or died of, in words.
         create_time: Unix seconds.
+        on_demand: once UNLOADED it is loaded again for a request that names it.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Route:
     fraction: float = 0.0
     detail: str = ""
     create_time: float = 0.0
+    on_demand: bool = False
 
     @property
     def serving(self) -> bool:
@@ -132,6 +134,8 @@ class Table:
 
 
 def _not_now(route: Route) -> Refusal:
+    if route.state == "UNLOADED" and route.on_demand:
+        return _asleep(route)
     going = route.draining or route.state in _GOING
     coming = not going and route.state in _COMING
     what = "is being unloaded" if going else f"is loading ({route.fraction:.0%})"
@@ -142,9 +146,23 @@ def _not_now(route: Route) -> Refusal:
         status=503,
         code=Reason.MODEL_UNLOADING if going else Reason.MODEL_NOT_LOADED,
         text=f"{route.id} {what}{detail}",
-        retry_after=RETRY_AFTER if coming else None,
+        retry_after=RETRY_AFTER if coming or route.on_demand else None,
         facts={"state": route.state} | ({"progress": round(route.fraction, 4)} if route.state == "LOADING" else {}),
         passing=coming,
+    )
+
+
+def _asleep(route: Route) -> Refusal:
+    """It is loaded for this request, and serves a later one, or this one if it is quick."""
+    why = f"; at the last attempt: {route.detail}" if route.detail else ""
+    return Refusal(
+        status=503,
+        code=Reason.MODEL_NOT_LOADED,
+        text=f"{route.id} is loaded on demand, which begins now{why}",
+        retry_after=RETRY_AFTER,
+        facts={"state": route.state},
+        passing=True,
+        wants=route.id,
     )
 
 
@@ -160,5 +178,5 @@ def _repo_names(route: Route) -> tuple[str, ...]:
     return (route.repo_id,) if route.repo_id else ()
 
 
-def _best_last(route: Route) -> tuple[bool, bool, bool]:
-    return route.serving, route.state in _COMING, route.active
+def _best_last(route: Route) -> tuple[bool, bool, bool, bool]:
+    return route.serving, route.state in _COMING, route.active, route.on_demand

@@ -20,5 +20,6 @@ What happens is told to a `means.Sink`, synchronously and in order: `publish(mod
 
 Inside: `states` is the table, pure. A `supervisor.Supervisor` for each model drives it: `run` brings a process up,
 `health` looks after it, `teardown` brings it down; `slipway_runner.process` knows how processes are started, found and
-ended. `load` and `planning` choose what is run, `adoption` takes over from the runner before, `saved` is journalled.
+ended. `load`, `planning` and `choice` decide what is run, `release` keeps the pins right, `adoption` takes over from
+the runner before, `saved` is journalled.
 """

@@ -1,8 +1,11 @@
 """Taking over from the runner before: its journal is held against /proc, and every model goes on from there."""
 
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import anyio
+import anyio.to_thread
 import structlog
 from slipway_service.fault import Fault, Reason
 
@@ -10,9 +13,9 @@ from slipway_runner.backends.base import Launch
 from slipway_runner.models import states
 from slipway_runner.models.means import Means
 from slipway_runner.models.saved import Saved, Started
-from slipway_runner.models.states import Life, State, Step
+from slipway_runner.models.states import Command, Life, State, Step
 from slipway_runner.models.supervisor import Owner, Supervisor
-from slipway_runner.process import cgroup, members, orphans, ports
+from slipway_runner.process import members, orphans, ports
 from slipway_runner.process.adopt import Fate, fate
 from slipway_runner.process.journal import Unreadable
 from slipway_runner.process.ports import Owner as PortOwner
@@ -45,13 +48,29 @@ async def take_over(saved: list[Saved], unreadable: list[Unreadable], means: Mea
         means.scribe.set_aside(entry.name)
     found = [await _look(one, means) for one in saved]
     keep = {one.saved.started.trace.family.tag for one in found if one.launch is not None and one.saved.started}
-    cgroup.sweep(means.cgroup_root, keep)
-    left = await orphans.reap(means.instance, keep, seconds=_REAP_SECONDS)
+    left = await orphans.reap(means.instance, keep, cgroup_root=means.cgroup_root, seconds=_REAP_SECONDS)
     if left:
         _log.error("orphans that cannot be killed", pids=[one.pid for one in left])
+    _forget_active(means, owner, known={one.model.id for one in saved})
+    await _remove_folders(means, keep={one.model.uid for one in saved})
     async with anyio.create_task_group() as tasks:
         for one in found:
             tasks.start_soon(_continue, one, means, owner)
+
+
+def _forget_active(means: Means, owner: Owner, *, known: Collection[str]) -> None:
+    """Let no model be active that is no more: its entry was lost, or cannot be used."""
+    for model_id in set(means.active.all().values()).difference(known):
+        means.active.drop(model_id)
+        owner.active_changed(model_id, None)
+
+
+async def _remove_folders(means: Means, *, keep: Collection[str]) -> None:
+    """Remove logs and scratch space of models that are no more: who forgot them did not get that far."""
+    folder = means.folder("")
+    names = await anyio.to_thread.run_sync(os.listdir, folder) if folder.exists() else []
+    for name in set(names).difference(keep):
+        await means.remove_folder(means.folder(name))
 
 
 async def _look(saved: Saved, means: Means) -> _Found:
@@ -79,14 +98,19 @@ async def _continue(found: _Found, means: Means, owner: Owner) -> None:
     supervisor = Supervisor(saved.model, life, saved.plan, means, owner)
     owner.take_in(supervisor)
     if found.launch is not None and saved.started is not None:
-        _attach(supervisor, found, found.launch, saved.started)
+        kept = found.fate is Fate.ALIVE and not _ENDING & set(commands)
+        _attach(supervisor, found.launch, saved.started, kept=kept)
     supervisor.begin(commands)
 
 
-def _attach(supervisor: Supervisor, found: _Found, launch: Launch, started: Started) -> None:
+# A process that is ended at once is not followed: what it does meanwhile says nothing of the load after it.
+_ENDING = {Command.HALT, Command.KILL}
+
+
+def _attach(supervisor: Supervisor, launch: Launch, started: Started, *, kept: bool) -> None:
     running = Running.found(started.trace.family)
     supervisor.means.ports.claim(launch.port)
-    if found.fate is Fate.ALIVE:
+    if kept:
         supervisor.attach(running, launch, started)
     else:
         supervisor.remains(running, launch, started)

@@ -49,18 +49,34 @@ class Attached:
         self.started = started
         self.log = log
         self.members: tuple[ProcessId, ...] = (running.family.leader,)
+        self.members_found = anyio.Event()
         self.lost_members: list[ProcessId] = []
         self.causes: list[Cause] = []
         self.in_force: dict[str, str] = {}
         self.ready_hint = anyio.Event()
         self.doubt = anyio.Event()
+        self._over: set[ProcessId] = set()
         self._listen = listen
         self._output = Output(log, launch.reader, started.log_start if replay else log.size())
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Its processes when they were last looked up; the leader first."""
+        """Its processes when they were last looked up, without those that have ended since; the leader first."""
         return tuple(one.pid for one in self.members)
+
+    @property
+    def holders(self) -> tuple[int, ...]:
+        """Under which pids devices may show its memory: those of all it ever had that name no other process by now."""
+        ended = (one for one in self._over if (now := proc.stat(one.pid)) is None or now.id == one)
+        return (*self.pids, *sorted(one.pid for one in ended))
+
+    def find_members(self, found: tuple[ProcessId, ...]) -> None:
+        """Take in who belongs to it now. Whoever waits for the ends of its members learns of the new ones at once.
+
+        A search may have begun before an end that is known by now.
+        """
+        self.members = tuple(one for one in found if one not in self._over)
+        self.members_found.set()
 
     def hear(self, signal: Signal) -> None:
         """Take in what it says of itself."""
@@ -92,12 +108,18 @@ class Attached:
         """One of its processes ended, not the leader. That may be as it should be; whether it still answers will
         tell.
         """
+        self._drop(process)
         self.lost_members.append(process)
         self.doubt.set()
+
+    def _drop(self, process: ProcessId) -> None:
+        self._over.add(process)
+        self.members = tuple(one for one in self.members if one != process)
 
     async def ended(self, backend: Backend) -> tuple[Cause, ProcessExit]:
         """Wait for the leader's end. Returns why it ended, and how."""
         how = await self.running.ended()
+        self._drop(self.running.family.leader)
         for signal in self._output.rest():
             self.hear(signal)
         last_lines = self.log.last_lines(_LAST_LINES)
@@ -106,5 +128,5 @@ class Attached:
 
     def _end(self, how: Exit) -> End:
         # The kernel does not say whom its memory killer chose; a SIGKILL that is not ours while it was at work is its.
-        oom_killed = how.signal == _SIGKILL and proc.oom_kills() > self.running.oom_kills
+        oom_killed = how.signal == _SIGKILL and self.running.oom.happened()
         return End(exit_code=how.code, signal=how.signal, oom_killed=oom_killed)

@@ -1,5 +1,6 @@
 """All models of a runner, for those who call it: loading, reading, stopping, choosing the active one."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +15,9 @@ from slipway_runner.devices.reserve import Reservations
 from slipway_runner.models.active import ActiveModels
 from slipway_runner.models.adoption import take_over
 from slipway_runner.models.ask import Asker
+from slipway_runner.models.demand import Demand, Dormant, ShowDormant, Wanted, asked_for_by_nobody, shown_to_nobody
+from slipway_runner.models.gate import DRAINED_RETRY_SECONDS, Gate
+from slipway_runner.models.identity import read_instance
 from slipway_runner.models.load import Load, Loaded, Order
 from slipway_runner.models.means import (
     DEFAULT_NUMBERS,
@@ -23,11 +27,11 @@ from slipway_runner.models.means import (
     Numbers,
     Sink,
     no_drain,
-    read_instance,
 )
 from slipway_runner.models.memory import memory_back
 from slipway_runner.models.plan import Backends
 from slipway_runner.models.record import Activation, Model
+from slipway_runner.models.release import Holds, ReleasePolicy
 from slipway_runner.models.roster import UNLOADING_RETRY_SECONDS, Roster
 from slipway_runner.models.saved import Saved, Scribe
 from slipway_runner.models.scan import MemberScan
@@ -49,21 +53,51 @@ class Fleet:
     Args:
         means: what the supervisors work with; see `open_fleet`.
         use_of: when models were last used.
+        release: what follows when a model's files are to be deleted.
+        demand: models that come back when they are asked for.
     """
 
-    def __init__(self, means: Means, use_of: UseOf) -> None:
+    def __init__(self, means: Means, use_of: UseOf, release: ReleasePolicy, demand: Demand) -> None:
         self._means = means
         self._use_of = use_of
+        self._demand = demand
         self._roster = Roster(means)
-        self._draining = False
+        self._gate = Gate()
+        self._holds = Holds(self._roster, means.snapshots, release, use_of, look_again=means.numbers.release_look)
 
-    async def take_over(self, saved: list[Saved], unreadable: list[Unreadable]) -> None:
-        """Go on with the models of the runner before this one; see `adoption`."""
-        await take_over(saved, unreadable, self._means, self._roster)
+    @asynccontextmanager
+    async def at_work(self, saved: list[Saved], unreadable: list[Unreadable]) -> AsyncIterator[None]:
+        """Go on with the models of the runner before this one (see `adoption`), and look after all of them.
 
-    async def watch_use(self) -> None:
-        """Unload what has been idle for its TTL, for ever."""
-        await watch_use(self._roster, self._use_of, seconds=self._means.numbers.use_scan, wall=self._means.wall)
+        At the end nobody looks after them any more; those that were not stopped run on.
+        """
+        means = self._means
+        means.tasks.start_soon(means.scribe.run)
+        means.tasks.start_soon(means.members.run)
+        await take_over(saved, unreadable, means, self._roster)
+        means.tasks.start_soon(self._watch_use)
+        means.tasks.start_soon(self._demand.watch, self._load_again)
+        means.tasks.start_soon(self._holds.keep)
+        try:
+            yield
+        finally:
+            await self.leave()
+            means.scribe.close()
+            means.ports.close()
+            if means.cgroup_root is not None:
+                cgroup.remove(means.cgroup_root)  # stays while a backend that was left running is in it
+            means.tasks.cancel_scope.cancel()
+
+    async def _watch_use(self) -> None:
+        seconds, wall = self._means.numbers.use_scan, self._means.wall
+        await watch_use(self._roster, self._use_of, self._unload_for_now, seconds=seconds, wall=wall)
+
+    def _unload_for_now(self, supervisor: Supervisor, why: str) -> None:
+        self._demand.add(supervisor.model, supervisor.plan.asked)
+        supervisor.unload(why=why)
+
+    async def _load_again(self, dormant: Dormant) -> None:
+        await self.load(dormant.asked, dormant.model.id, activation=dormant.activation, evict=True)
 
     # Reading.
 
@@ -74,6 +108,11 @@ class Fleet:
     def list(self) -> list[Model]:
         """All of them, by id."""
         return [supervisor.model for supervisor in self._roster]
+
+    @property
+    def journal(self) -> Scribe:
+        """What the next runner will find; whether the disk takes it can be read there."""
+        return self._means.scribe
 
     def log(self, model_id: str) -> LogFile:
         """What the model's backend writes, of all its starts. Raises Fault: MODEL_NOT_FOUND."""
@@ -109,11 +148,10 @@ class Fleet:
             validate_only: do every check and change nothing; the model answered has no uid.
 
         Raises:
-            Fault: MODEL_ID_TAKEN, MODEL_UNLOADING, MODEL_NOT_FOUND (the one to be replaced), DRAINING, and what
-                `planning.ask_source` and `plan.make_plan` raise.
+            Fault: MODEL_ID_TAKEN, MODEL_UNLOADING, MODEL_NOT_FOUND (the one to be replaced), MODEL_NOT_LOADED (the one
+                that was joined cannot replace another now), DRAINING, DISK_FULL, DISK_FAULT, and what
+                `planning.ask_source` and `choice.make_plan` raise.
         """
-        if self._draining:
-            raise Fault(Reason.DRAINING, "the runner is shutting down", retry_after=UNLOADING_RETRY_SECONDS)
         order = Order(
             spec=spec,
             model_id=model_id or spec.default_id,
@@ -123,10 +161,17 @@ class Fleet:
             unload_first=unload_first,
             validate_only=validate_only,
         )
-        return await Load(order, self._roster, self._means, self._use_of).begin()
+        loaded = await Load(order, self._roster, self._means, self._use_of, self._gate).begin()
+        if not validate_only:
+            self._demand.discard(order.model_id)
+            for gone in (self._roster.get(one) for one in loaded.evicted if one != replaces):
+                self._demand.add(gone.model, gone.plan.asked)
+        return loaded
 
     def unload(self, model_id: str, *, drain_seconds: float | None = None) -> Model:
         """Have a model stopped; it is UNLOADING when this returns, and gone later. A second call joins.
+
+        One that is gone already and would come back on demand is UNLOADED for good.
 
         Args:
             model_id: which.
@@ -135,18 +180,21 @@ class Fleet:
         Raises:
             Fault: MODEL_NOT_FOUND.
         """
+        dormant = self._demand.discard(model_id)
+        if dormant is not None and self._roster.find(model_id) is None:
+            return dormant.model
         supervisor = self._roster.get(model_id)
         supervisor.unload(drain_seconds)
         return supervisor.model
 
     async def shutdown(self, *, keep_models: bool = False) -> None:
         """Stop all models at once and wait for it, or leave them running for the next runner."""
-        self._draining = True
+        self._gate.close("the runner is shutting down", retry_after=UNLOADING_RETRY_SECONDS)
         if keep_models:
             await self.leave()
             return
         for supervisor in self._roster:
-            supervisor.unload()
+            supervisor.unload(why="the runner is shutting down")
         if not await self._all_gone(self._means.numbers.shutdown):
             for supervisor in self._roster:
                 supervisor.kill()
@@ -166,6 +214,29 @@ class Fleet:
             supervisor.leave()
         with anyio.CancelScope(shield=True):
             await self._means.scribe.flush()
+
+    # Draining.
+
+    @property
+    def draining(self) -> bool:
+        """Whether new models are refused."""
+        return self._gate.closed
+
+    def drain(self, *, keep_models: bool = False, drain_seconds: float | None = None) -> None:
+        """Refuse new models from now on; what is there can still be joined.
+
+        Args:
+            keep_models: let those that are there run on; else they are UNLOADING when this returns.
+            drain_seconds: how long requests in flight may take; None is the runner's setting.
+        """
+        self._gate.close("the runner is being drained; ask another one", retry_after=DRAINED_RETRY_SECONDS)
+        if not keep_models:
+            for supervisor in self._roster:
+                supervisor.unload(drain_seconds, why="the runner is being drained")
+
+    def undrain(self) -> None:
+        """Take models again. What is being unloaded goes all the same."""
+        self._gate.open()
 
     # The active models.
 
@@ -214,8 +285,12 @@ async def open_fleet(
     drain: Drain = no_drain,
     memory_returned: MemoryReturned | None = None,
     use_of: UseOf = no_use,
+    wanted: Wanted = asked_for_by_nobody,
+    show_dormant: ShowDormant = shown_to_nobody,
+    release: ReleasePolicy = ReleasePolicy.IDLE,
     trust_remote_code: bool = False,
     operator_environment: Mapping[str, str] | None = None,
+    wall: Callable[[], float] = time.time,
 ) -> AsyncIterator[Fleet]:
     """The models of the runner whose state lies in `state_dir`, those of its predecessor adopted.
 
@@ -223,9 +298,10 @@ async def open_fleet(
 
     Raises:
         JournalInUse: another runner has that state directory.
+        StartError: its tag can be neither read nor written.
     """
     scribe, instance, history = await anyio.to_thread.run_sync(_open_state, state_dir)
-    saved, unreadable, active = await anyio.to_thread.run_sync(scribe.read)
+    written = await anyio.to_thread.run_sync(scribe.read)
     async with Asker() as asker, anyio.create_task_group() as tasks:
         means = Means(
             state_dir=state_dir,
@@ -238,7 +314,7 @@ async def open_fleet(
             scribe=scribe,
             history=history,
             ports=ports or Ports(),
-            active=ActiveModels(active),
+            active=ActiveModels(written.active),
             slots=anyio.CapacityLimiter(numbers.loads_at_once),
             members=MemberScan(numbers.member_scan),
             reservations=Reservations(),
@@ -250,21 +326,12 @@ async def open_fleet(
             cgroup_root=cgroup.find_root(instance),
             trust_remote_code=trust_remote_code,
             operator_environment=operator_environment or {},
+            wall=wall,
         )
-        tasks.start_soon(scribe.run)
-        tasks.start_soon(means.members.run)
-        fleet = Fleet(means, use_of)
-        await fleet.take_over(saved, unreadable)
-        tasks.start_soon(fleet.watch_use)
-        try:
+        demand = Demand(written.dormant, wanted, show_dormant, scribe.save_dormant)
+        fleet = Fleet(means, use_of, release, demand)
+        async with fleet.at_work(list(written.models), list(written.unreadable)):
             yield fleet
-        finally:
-            await fleet.leave()
-            scribe.close()
-            means.ports.close()
-            if means.cgroup_root is not None:
-                cgroup.remove(means.cgroup_root)  # stays while a backend that was left running is in it
-            tasks.cancel_scope.cancel()
 
 
 def _open_state(state_dir: Path) -> tuple[Scribe, str, History]:

@@ -1,6 +1,5 @@
 """Looking after a model that runs: probes, the patience with one that does not answer, and its members' ends."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -8,9 +7,8 @@ from slipway_service.fault import Reason
 
 from slipway_runner.models import states
 from slipway_runner.models.attached import Attached
-from slipway_runner.models.record import SHOWN_PIDS
 from slipway_runner.models.states import State
-from slipway_runner.process import pidfd
+from slipway_runner.process import members, pidfd
 from slipway_runner.process.proc import ProcessId
 from slipway_runner.progress.signals import Cause
 
@@ -50,20 +48,33 @@ class Health:
         return Cause(Reason.BACKEND_UNRESPONSIVE, silence)
 
     async def watch_members(self) -> None:
-        """Wait for the end of each process besides the leader, as far as they are known."""
-        watched: set[ProcessId] = set()
+        """Wait for the end of each process besides the leader, as far as they are known.
+
+        Everybody who was ever found is waited for, whoever found them: one who ended before the next search is in no
+        later one, and nobody else would tell of that end.
+        """
         attached = self._on.attached
         assert attached is not None
+        watched = {attached.running.family.leader}
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._search_members, attached)
             while True:
-                found = await self._on.means.members.of(attached.running.family)
-                attached.members = found
-                self._on.means.reservations.started(self._on.model.uid, attached.pids)
-                self._on.model = replace(self._on.model, pids=attached.pids[:SHOWN_PIDS])
-                for process in set(found) - watched - {attached.running.family.leader}:
+                attached.members_found = anyio.Event()
+                for process in set(attached.members) - watched:
                     tasks.start_soon(self._await_end, attached, process)
-                watched |= set(found)
+                watched |= set(attached.members)
+                await attached.members_found.wait()
+
+    async def _search_members(self, attached: Attached) -> None:
+        """Look for all of them now and then; at once for the children of a process that runs already."""
+        found = members.descendants(attached.running.family.leader)
+        while True:
+            attached.find_members(found)
+            self._on.means.reservations.started(self._on.model.uid, attached.pids)
+            self._on.show_members()
+            found = await self._on.means.members.of(attached.running.family)
 
     async def _await_end(self, attached: Attached, process: ProcessId) -> None:
         await pidfd.exited(process)
         attached.member_ended(process)
+        self._on.show_members()

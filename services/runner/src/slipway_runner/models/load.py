@@ -6,6 +6,7 @@ import anyio
 from slipway_service.fault import Fault, Reason
 
 from slipway_runner.models import states
+from slipway_runner.models.gate import Gate
 from slipway_runner.models.means import Means
 from slipway_runner.models.plan import Plan
 from slipway_runner.models.planning import Planner, ask_source, new_record, plan_with_room, removable_for_room
@@ -46,8 +47,9 @@ class Loaded:
 class Load:
     """One load on its way to its supervisor."""
 
-    def __init__(self, order: Order, roster: Roster, means: Means, use_of: UseOf) -> None:
+    def __init__(self, order: Order, roster: Roster, means: Means, use_of: UseOf, gate: Gate) -> None:
         self._order = order
+        self._gate = gate
         self._roster = roster
         self._means = means
         self._use_of = use_of
@@ -55,47 +57,56 @@ class Load:
     async def begin(self) -> Loaded:
         """Join, or plan and begin. Raises what `Fleet.load` raises."""
         order = self._order
-        self._roster.serving(order.model_id)
+        if self._roster.serving(order.model_id) is None:
+            self._gate.check()
         replaced = self._replaced()
         try:
             planner = await ask_source(order.spec, self._means)
         except Fault as fault:
-            return self._join_unasked(fault)
+            return self._join_unasked(fault, replaced)
         if self._roster.serving(order.model_id) is not None:
             wanted = await anyio.to_thread.run_sync(planner.plan, planner.total)
-            if (joined := self._join(wanted)) is not None:
+            if (joined := self._join(wanted, replaced)) is not None:
                 return joined
         removable = await self._removable(replaced)
         plan, count = await plan_with_room(planner, [one.plan for one in removable])
         # From here to the end nothing is awaited: two loads of one id cannot both find it free.
-        return self._join(plan) or self._start(planner, plan, removable[:count], replaced)
+        return self._join(plan, replaced) or self._start(planner, plan, removable[:count], replaced)
 
     def _replaced(self) -> Supervisor | None:
         if self._order.replaces == self._order.model_id:
             raise Fault(Reason.INVALID_FIELDS, f"{self._order.model_id} cannot replace itself; choose another id")
         return self._roster.get(self._order.replaces) if self._order.replaces else None
 
-    def _join_unasked(self, fault: Fault) -> Loaded:
+    def _join_unasked(self, fault: Fault, replaced: Supervisor | None) -> Loaded:
         """Join what was asked for in the same words, though the registry is away; else raise `fault`."""
         serving = self._roster.serving(self._order.model_id)
         if fault.reason is not Reason.REGISTRY_UNAVAILABLE or serving is None:
             raise fault
         if serving.plan.asked != self._order.spec:
             raise fault
-        return self._joined(serving)
+        return self._joined(serving, replaced)
 
-    def _join(self, plan: Plan) -> Loaded | None:
-        """Join the model of that id, if there is one. Raises Fault: MODEL_ID_TAKEN, MODEL_UNLOADING."""
+    def _join(self, plan: Plan, replaced: Supervisor | None) -> Loaded | None:
+        """Join the model of that id, if there is one.
+
+        Raises Fault: MODEL_ID_TAKEN, MODEL_UNLOADING, MODEL_NOT_LOADED.
+        """
         if (serving := self._roster.serving(self._order.model_id)) is None:
             return None
         if differs := difference(serving.plan.identity, plan.identity):
             text = f"{self._order.model_id} runs with another spec: {differs}; choose another id"
             raise Fault(Reason.MODEL_ID_TAKEN, text)
-        return self._joined(serving)
+        return self._joined(serving, replaced)
 
-    def _joined(self, serving: Supervisor) -> Loaded:
+    def _joined(self, serving: Supervisor, replaced: Supervisor | None) -> Loaded:
+        if replaced is not None and not serving.may_take_over(replaced):
+            text = f"{serving.model.id} is {serving.life.state}, and can replace {replaced.model.id} when it is LOADED"
+            raise Fault(Reason.MODEL_NOT_LOADED, text)
         if not self._order.validate_only:
             serving.apply(states.Load())
+            if replaced is not None:
+                serving.take_over(replaced)
         return Loaded(model=serving.model, existing=True)
 
     async def _removable(self, replaced: Supervisor | None) -> list[Supervisor]:
@@ -108,6 +119,7 @@ class Load:
         return [*first, *(one for one in others if one is not replaced)]
 
     def _start(self, planner: Planner, plan: Plan, leaving: list[Supervisor], replaced: Supervisor | None) -> Loaded:
+        self._gate.check()  # it may have been closed while the registry was asked
         order = self._order
         model = new_record(order.model_id, plan, order.activation, self._means.wall())
         if replaced is not None:
@@ -116,10 +128,17 @@ class Load:
         evicted = tuple(one.model.id for one in leaving)
         if order.validate_only:
             return Loaded(model=replace(model, uid=""), existing=False, evicted=evicted)
-        if not leaving:
+        if leaving:
+            self._means.reservations.claim(model.uid, plan.needed, waits=True)
+        else:
             self._means.reservations.reserve(model.uid, plan.needed, planner.devices)
+        try:
+            self._means.make_folder(model.uid)
+        except Fault:
+            self._means.reservations.release(model.uid)
+            raise
         for one in leaving:
-            one.unload()
+            one.unload(why=f"it makes room for {order.model_id}")
         return Loaded(model=self._supervise(model, plan, tuple(leaving)), existing=False, evicted=evicted)
 
     def _supervise(self, model: Model, plan: Plan, waits_for: tuple[Supervisor, ...]) -> Model:

@@ -1,8 +1,8 @@
 """What every model's supervisor works with: the numbers, and the rest of the runner behind narrow doors."""
 
+import errno
 import shutil
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
+from slipway_service.fault import Fault, Reason
 
 from slipway_runner.devices.device import Device
 from slipway_runner.devices.reserve import Reservations
@@ -34,17 +35,20 @@ class Numbers:
     """Times in seconds, sizes in bytes.
 
     Attributes:
-        loads_at_once: loads beyond this many wait in QUEUED; more would only share one disk's bandwidth.
+        loads_at_once: loads beyond this many wait in QUEUED; more would only share one disk's bandwidth. One whose
+            download is paused, or waits itself, does not count meanwhile.
         drain: how long requests in flight may take before a model is stopped.
         ask_pause, ask_pause_later, ask_eagerly: between two questions whether a starting backend answers: the first for
             `ask_eagerly` seconds, for who loads a small model waits for exactly this, then the second.
         log_pause, log_pause_later: between two looks into the log, while loading and after.
         progress_pause: between two reports while nothing but time passes.
-        probe, probe_doubt: between two probes of a LOADED model; after a bad one, and while UNHEALTHY.
+        probe, probe_doubt: between two probes of a LOADED model, which find one that hangs (an end is known at once)
+            and are most of what looking after it costs; after a bad one, and while UNHEALTHY.
         member_scan: between two searches for new members of a loaded backend.
         unhealthy: how long a model may be UNHEALTHY before it is killed.
         memory_return: how long device memory may take to come back after the processes are gone.
         log_keep: of a log on disk; when it has grown by twice as much, its head is given back.
+        release_look: between two looks at a model that is to release its files and may not yet.
         use_scan: between two questions to the gateway which models are used; idle TTLs are that exact.
         shutdown: how long all models together may take to stop politely; then they are killed.
         kill: how long killing them may take.
@@ -59,12 +63,13 @@ class Numbers:
     log_pause: float = 0.05
     log_pause_later: float = 2.0
     progress_pause: float = 0.5
-    probe: float = 10.0
+    probe: float = 15.0
     probe_doubt: float = 1.0
     member_scan: float = 5.0
     unhealthy: float = 60.0
     memory_return: float = 60.0
     log_keep: int = 64 << 20
+    release_look: float = 1.0
     use_scan: float = 10.0
     shutdown: float = 90.0
     kill: float = 10.0
@@ -158,6 +163,20 @@ class Means:
         with suppress(OSError):
             await anyio.to_thread.run_sync(self.history.record, model, seconds)
 
+    def make_folder(self, uid: str) -> None:
+        """Make the model's own directory, if need be.
+
+        Raises:
+            Fault: DISK_FULL, DISK_FAULT.
+        """
+        folder = self.folder(uid)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            text = f"the state directory does not take {folder}: {error.strerror}"
+            raise Fault(Reason.DISK_FULL if full else Reason.DISK_FAULT, text) from error
+
     async def remove_folder(self, folder: Path) -> None:
         """Remove a model's directory, which nobody will ask for again."""
         await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
@@ -165,11 +184,3 @@ class Means:
     def folder(self, uid: str) -> Path:
         """The model's own directory."""
         return self.state_dir / "models" / uid
-
-
-def read_instance(state_dir: Path) -> str:
-    """This runner's tag, made when its state directory is first used."""
-    path = state_dir / "instance"
-    if not path.exists():
-        path.write_text(str(uuid.uuid4()))
-    return path.read_text().strip()

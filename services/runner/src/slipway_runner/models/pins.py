@@ -6,7 +6,7 @@ import anyio
 import structlog
 
 from slipway_runner.models.plan import Plan
-from slipway_runner.models.snapshots import PIN_RENEWAL_SECONDS, Snapshots, Want
+from slipway_runner.models.snapshots import PIN_RENEWAL_SECONDS, PIN_RETRY_SECONDS, Snapshots, Want
 from slipway_runner.models.spec import RepoSource
 
 _log = structlog.get_logger(__name__)
@@ -29,14 +29,20 @@ class Pin:
         plan = self.plan
         return Want(source=source, commit=plan.commit, variant=plan.variant, files=plan.wanted, holder=self.uid)
 
-    async def keep(self) -> None:
-        """Renew it, for ever. A registry that is away does not matter: the pin lasts longer than it usually is."""
+    async def keep(self, *, taken: bool) -> None:
+        """Renew it, for ever. A registry that is away does not matter: the pin lasts longer than it usually is.
+
+        `taken` is whether it is there already; what was loaded without the registry is not pinned yet.
+        """
+        pause = PIN_RENEWAL_SECONDS if taken else PIN_RETRY_SECONDS
         while (want := self.want) is not None:
-            await anyio.sleep(PIN_RENEWAL_SECONDS)
+            await anyio.sleep(pause)
             try:
                 await self.snapshots.renew(want)
+                pause = PIN_RENEWAL_SECONDS
             except Exception as error:
                 _log.warning("pin not renewed", uid=self.uid, error=repr(error))
+                pause = PIN_RETRY_SECONDS
 
     async def release(self) -> None:
         """Give it back. Failing to is harmless: it ends by itself."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, FieldViolation, Reason
 
 from slipway_runner.backends.base import Found
 from slipway_runner.devices.cpu import CPU_UUID
@@ -33,16 +33,16 @@ def candidates(spec: Spec, devices: tuple[Device, ...]) -> Iterator[tuple[Device
     if wanted in {None, DeviceKind.CPU}:
         yield ()
     elif not gpus:
-        raise Fault(Reason.DEVICE_NOT_FOUND, f"this host has no {wanted} device; it has {_told(devices)}")
+        raise _wrong("spec.settings.device", f"this host has no {wanted} device; it has {_told(devices)}")
 
 
 def _asked_for(uuids: tuple[str, ...], devices: tuple[Device, ...]) -> tuple[Device, ...]:
     known = {device.uuid: device for device in devices}
-    for uuid in uuids:
+    for index, uuid in enumerate(uuids):
         if uuid not in known:
-            raise Fault(Reason.DEVICE_NOT_FOUND, f"this host has no device {uuid}; it has {_told(devices)}")
+            raise _wrong(f"spec.devices[{index}]", f"this host has no device {uuid}; it has {_told(devices)}")
         if not known[uuid].usable:
-            raise Fault(Reason.DEVICE_NOT_FOUND, f"{uuid} cannot be used: {known[uuid].why_not}")
+            raise _wrong(f"spec.devices[{index}]", f"{uuid} cannot be used: {known[uuid].why_not}")
     return tuple(known[uuid] for uuid in uuids if uuid != CPU_UUID)
 
 
@@ -83,6 +83,10 @@ def placed(
     if len(counts) == 1:
         raise refusal
     raise insufficient([(device, -(-needed // len(devices)), free[device.uuid]) for device in devices])
+
+
+def _wrong(field: str, text: str) -> Fault:
+    return Fault(Reason.DEVICE_NOT_FOUND, text, fields=(FieldViolation(field, text),))
 
 
 def _kind(device: Device) -> str:

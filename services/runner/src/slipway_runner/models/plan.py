@@ -1,23 +1,16 @@
-"""From what was asked for and what is there to what will be run: variant, files, task, backend, devices."""
+"""What will be run, and what that depends on. `choice` makes the one of the other."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
-from slipway_service.fault import Fault, Reason
-from slipway_service.weights import selection
 from slipway_service.weights.memory import context_for, estimate
 from slipway_service.weights.model_facts import ModelFacts
-from slipway_service.weights.task import detect_task
-from slipway_service.weights.variant import Variant, WeightFormat
-from slipway_service.weights.variants import default_of, find_variants, preferred_projector
+from slipway_service.weights.variant import WeightFormat
 
-from slipway_runner.backends import select
-from slipway_runner.backends.base import Backend, Format, Found, ModelFiles, NotUsable, Task
-from slipway_runner.backends.tasks import default_task
+from slipway_runner.backends.base import Backend, Format, Found, LaunchPlan, ModelFiles, NotUsable, Task
 from slipway_runner.devices.device import Device
-from slipway_runner.models.placement import candidates, placed
-from slipway_runner.models.snapshots import Description
 from slipway_runner.models.spec import RepoSource, Spec
 
 _FORMATS: Mapping[WeightFormat, Format] = {
@@ -26,9 +19,6 @@ _FORMATS: Mapping[WeightFormat, Format] = {
     WeightFormat.PYTORCH: Format.PYTORCH,
     WeightFormat.ONNX: Format.ONNX,
 }
-
-FactsOf = Callable[[Variant], ModelFacts]
-"""What is known of a variant before it is fetched; may read a header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +56,18 @@ class Surroundings:
     devices: tuple[Device, ...]
     free: Mapping[str, int]
     trust_remote_code: bool = False
+
+
+class House(Protocol):
+    """What the operator has decided for all models."""
+
+    @property
+    def operator_environment(self) -> Mapping[str, str]:
+        """Variables that every backend gets."""
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether code of repositories may run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +123,44 @@ class Plan:
             source = replace(source, revision=self.commit)
         return replace(self.spec, source=source, variant=self.variant, file="")
 
-    def knowing(self, facts: ModelFacts) -> "Plan":
-        """The same, with what the files themselves say."""
+    def memory(self, facts: ModelFacts, backend: Backend) -> int:
+        """Bytes of memory that it is expected to take of that backend, where so much is known of it."""
+        wanted = backend.context_tokens(self.spec.settings, self.spec.flags)
+        tokens = context_for(wanted or 0, facts.context_length)
+        return estimate(self.size_bytes, facts.cache, tokens).total_bytes
+
+    def knowing(self, facts: ModelFacts, backend: Backend) -> "Plan":
+        """The same, with what the files themselves say; what it needs is then spread over the same devices.
+
+        Files that say nothing of the key-value cache leave what it needs as it was.
+        """
+        part = -(-self.memory(facts, backend) // max(1, len(self.needed)))
         return replace(
             self,
             architecture=facts.architecture or self.architecture,
             remote_code=facts.remote_code or self.remote_code,
             ranks=facts.pooling == "RANK" or self.ranks,
+            needed=dict.fromkeys(self.needed, part) if facts.cache else self.needed,
+        )
+
+    def launch(
+        self, root: Path, *, served_name: str, port: int, api_key: str, scratch: Path, house: House
+    ) -> LaunchPlan:
+        """What its backend makes a command line of, with the files below `root`; see `LaunchPlan`."""
+        return LaunchPlan(
+            found=self.found,
+            files=self.files(root),
+            task=self.task,
+            served_name=served_name,
+            port=port,
+            api_key=api_key,
+            scratch=scratch,
+            settings=self.spec.settings,
+            flags=self.spec.flags,
+            environment=self.spec.environment,
+            operator_environment=house.operator_environment,
+            devices=self.devices,
+            trust_remote_code=house.trust_remote_code,
         )
 
     def files(self, root: Path) -> ModelFiles:
@@ -143,128 +176,3 @@ class Plan:
             remote_code=self.remote_code,
             ranks=self.ranks,
         )
-
-
-def make_plan(spec: Spec, description: Description, facts_of: FactsOf, around: Surroundings) -> Plan:
-    """Choose. The variant that nobody asked for is the one that a backend here can run.
-
-    Raises:
-        Fault: VARIANT_NOT_FOUND, MODEL_FILE_MISSING, BACKEND_UNAVAILABLE, BACKEND_UNSUITABLE, REMOTE_CODE_REQUIRED,
-            DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT.
-    """
-    refusal: Fault | None = None
-    for variant in _variants(spec, description):
-        try:
-            return _plan(spec, description, variant, facts_of(variant), around)
-        except Fault as fault:
-            refusal = refusal or fault  # the best variant's says most
-    assert refusal is not None, "there is always a variant, or why there is none"
-    raise refusal
-
-
-def _plan(spec: Spec, description: Description, variant: Variant, facts: ModelFacts, around: Surroundings) -> Plan:
-    draft = _draft(spec, description, variant, facts)
-    refusal: Fault | None = None
-    for devices in candidates(spec, around.devices):
-        try:
-            choice = select.choose(
-                around.backends.adapters,
-                around.backends.found,
-                draft.files(Path("/")),
-                draft.task,
-                devices,
-                wanted=spec.backend,
-                trust_remote_code=around.trust_remote_code,
-            )
-        except Fault as fault:
-            refusal = refusal or fault
-            continue
-        needed = placed(_memory(spec, variant, facts), spec, choice.found, devices, around.devices, around.free)
-        used = tuple(device for device in devices if device.uuid in needed)
-        filled = replace(draft.spec, backend=choice.backend.name)
-        return replace(draft, spec=filled, found=choice.found, devices=used, needed=needed)
-    assert refusal is not None, "the CPU is always a candidate"
-    raise refusal
-
-
-def _draft(spec: Spec, description: Description, variant: Variant, facts: ModelFacts) -> Plan:
-    """All but the backend and its place."""
-    projector = preferred_projector(variant)
-    selected = selection.select(description.files, (variant,), selection.VariantSelection(variant.name))
-    plan = Plan(
-        asked=spec,
-        spec=spec,
-        name=description.name,
-        commit=description.commit,
-        variant=variant.name,
-        format=variant.format,
-        wanted=tuple(str(file.path) for file in selected.files),
-        weights=tuple(str(file.path) for file in variant.files),
-        mmproj=str(projector.path) if projector else "",
-        size_bytes=variant.size_bytes + (projector.size_bytes if projector else 0),
-        architecture=facts.architecture,
-        remote_code=facts.remote_code,
-        ranks=facts.pooling == "RANK",
-        task=Task.GENERATE,
-        found=_NOT_CHOSEN,
-        registry_bypassed=description.registry_bypassed,
-    )
-    task = spec.task or guess_task(description, plan, facts)
-    named = spec.variant or ("" if spec.file else variant.name)
-    return replace(plan, task=task, spec=replace(spec, variant=named, task=task))
-
-
-# Stands in until one is; never seen outside.
-_NOT_CHOSEN = Found(backend="", version="", program=(), kinds=frozenset())
-
-
-def guess_task(description: Description, plan: Plan, facts: ModelFacts) -> Task:
-    """What a model is for, when nobody says: what files, tags and names tell, else what its architecture can do."""
-    detected = detect_task(
-        name=f"{plan.spec.default_id} {plan.weights[0]}",  # of a path not the folders above it
-        pipeline_tag=description.pipeline_tag,
-        architecture=facts.architecture,
-        pooling=facts.pooling,
-        labels=facts.labels,
-        paths=[str(file.path) for file in description.files],
-    )
-    return Task(detected.value.lower()) if detected else default_task(plan.files(Path("/")))
-
-
-def _memory(spec: Spec, variant: Variant, facts: ModelFacts) -> int:
-    projector = preferred_projector(variant)
-    weights = variant.size_bytes + (projector.size_bytes if projector else 0)
-    tokens = context_for(spec.settings.context_length or 0, facts.context_length)
-    return estimate(weights, facts.cache, tokens).total_bytes
-
-
-def _variants(spec: Spec, description: Description) -> Iterator[Variant]:
-    """The variant asked for; or the default one, and after it the best of each other format."""
-    variants = find_variants(description.files)
-    if spec.file or spec.variant:
-        yield _asked_for(spec, variants, description)
-        return
-    if default_of(variants) is None:
-        raise _nothing_whole(variants, description)
-    rest = list(variants)
-    while (best := default_of(rest)) is not None:
-        yield best
-        rest = [variant for variant in rest if variant.format is not best.format]
-
-
-def _asked_for(spec: Spec, variants: tuple[Variant, ...], description: Description) -> Variant:
-    for variant in variants:
-        if variant.name == spec.variant or any(file.path == spec.file for file in variant.files):
-            if variant.missing:
-                raise _nothing_whole((variant,), description)
-            return variant
-    known = ", ".join(variant.name for variant in variants) or "none"
-    raise Fault(
-        Reason.VARIANT_NOT_FOUND, f"{description.name} has no {spec.variant or spec.file}; its variants: {known}"
-    )
-
-
-def _nothing_whole(variants: tuple[Variant, ...], description: Description) -> Fault:
-    if missing := [path for variant in variants for path in variant.missing]:
-        return Fault(Reason.MODEL_FILE_MISSING, f"{description.name} lacks {', '.join(missing)}")
-    return Fault(Reason.VARIANT_NOT_FOUND, f"{description.name} has no weights in a format that is known here")

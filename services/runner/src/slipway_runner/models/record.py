@@ -15,6 +15,9 @@ from slipway_runner.progress.tracker import LoadProgress
 SHOWN_PIDS = 256
 
 
+_STOPPING = "requests drain, then its processes are stopped"
+
+
 class Activation(StrEnum):
     """Whether a load makes its model the active one of its task when it is LOADED for the first time."""
 
@@ -55,6 +58,7 @@ class Model:
         active: whether it is the active model of its task.
         planned_bytes: memory it was planned to take.
         registry_bypassed: its files came from the cache because the registry was away.
+        leaving: why it is being unloaded, in words; empty where a caller asked for it.
         replaces: uid of the model that it takes over from when it is LOADED; empty for none.
         message: what it does or waits for, in words.
     """
@@ -95,12 +99,13 @@ class Model:
     load_time: float | None = None
     update_time: float
     use_time: float | None = None
+    leaving: str = ""
     replaces: str = ""
     message: str = ""
 
 
 def message_of(state: State, why: str, progress: LoadProgress | None) -> str:
-    """What a model does or waits for, in one sentence for a person."""
+    """What a model does or waits for, in one sentence for a person; `why` where there is a reason for its state."""
     match state:
         case State.LOADING:
             return progress.detail if progress else "waiting for its turn"
@@ -111,7 +116,7 @@ def message_of(state: State, why: str, progress: LoadProgress | None) -> str:
         case State.RESTARTING:
             return f"it will be started again: {why}"
         case State.UNLOADING:
-            return "requests drain, then its processes are stopped"
+            return f"{why}: {_STOPPING}" if why else _STOPPING
         case State.ERROR:
             return why
         case State.UNLOADED:

@@ -5,24 +5,30 @@ QUEUED → FETCHING → VERIFYING → STARTING → LOADING_WEIGHTS → WARMING_U
 """
 
 import secrets
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 from slipway_service.fault import Fault, Reason
 
 from slipway_runner.backends.base import HttpQuestion, Launch, LaunchPlan, Stdin
+from slipway_runner.devices.device import Device
 from slipway_runner.models import states
 from slipway_runner.models.attached import Attached
+from slipway_runner.models.choice import place_again
 from slipway_runner.models.facts import read_facts
 from slipway_runner.models.saved import Started
+from slipway_runner.models.slot import Slot
 from slipway_runner.models.snapshots import Fetching, Snapshot
 from slipway_runner.models.spec import PathSource
 from slipway_runner.models.stall import StallTimer
 from slipway_runner.process import members, ports, proc
 from slipway_runner.process.adopt import Trace
+from slipway_runner.process.members import Family
 from slipway_runner.process.ports import Owner
 from slipway_runner.process.running import Running
 from slipway_runner.process.spawn import Order, spawn
@@ -60,11 +66,14 @@ class Run:
                 beside.start_soon(self._watch_stall)
                 if self._on.attached is None:
                     await self._wait_for_room()
-                    async with self._means.slots:
+                    async with Slot(self._means.slots) as slot:
                         await self._reserve()
-                        await self._start(await self._fetch())
+                        snapshot = await self._fetch(slot)
+                        await self._take_again(slot)
+                        await self._start(snapshot)
                         await self._until_answered()
                 else:  # adopted while it was loading
+                    self._means.reservations.claim(self._on.model.uid, self._plan.needed)
                     self._enter(LoadStage.STARTING)
                     self._begin_ceiling()
                     await self._until_answered()
@@ -89,10 +98,30 @@ class Run:
 
     async def _reserve(self) -> None:
         """Claim its memory, anew in every run. Raises Fault: DEVICE_MEMORY_INSUFFICIENT."""
-        devices = await anyio.to_thread.run_sync(self._means.devices)
+        devices = await self._devices()
         self._means.reservations.reserve(self._on.model.uid, self._plan.needed, devices)
 
-    async def _fetch(self) -> Snapshot:
+    async def _reserve_anew(self) -> None:
+        """Claim what its files say it needs, if need be elsewhere. Raises Fault: DEVICE_MEMORY_INSUFFICIENT."""
+        devices = await self._devices()
+        reservations, uid = self._means.reservations, self._on.model.uid
+        free = {device.uuid: reservations.available(device, but=uid) for device in devices}
+        self._plan = self._on.plan = plan = place_again(self._plan, devices, free)
+        reservations.reserve(uid, plan.needed, devices)
+        used = tuple(device.uuid for device in plan.devices)
+        self._on.model = replace(self._on.model, planned_bytes=plan.planned_bytes, devices=used)
+
+    async def _devices(self) -> tuple[Device, ...]:
+        """Those there are, to claim memory of before anything else is awaited.
+
+        A thread is not interrupted: of a run that was ended meanwhile, nobody would give back what it claims now.
+        """
+        devices = await anyio.to_thread.run_sync(self._means.devices)
+        await checkpoint_if_cancelled()
+        return devices
+
+    async def _fetch(self, slot: Slot) -> Snapshot:
+        """Have its files; while their download does nothing, another load may have the slot."""
         source = self._plan.spec.source
         if isinstance(source, PathSource):
             _, root = await anyio.to_thread.run_sync(self._means.paths.describe, source)
@@ -101,7 +130,7 @@ class Run:
         self._wait_at_most(self._patience, None)
         want = self._on.pin.want
         assert want is not None  # it is a repository
-        snapshot = await self._means.snapshots.fetch(want, self._fetching)
+        snapshot = await self._means.snapshots.fetch(want, partial(self._fetching, slot))
         self._on.model = replace(
             self._on.model,
             snapshot=snapshot.name,
@@ -109,12 +138,20 @@ class Run:
         )
         return snapshot
 
-    def _fetching(self, now: Fetching) -> None:
+    def _fetching(self, slot: Slot, now: Fetching) -> None:
+        if now.paused:
+            slot.give_up()
         self._hear(Bytes(now.done_bytes, now.total_bytes, Source.REPORTED))
         self._hear(Detail(now.detail))  # an empty one ends what was said before
         if self._stall is not None:
             clock = anyio.current_time()
             self._set_stall(self._stall.suspend(clock) if now.paused else self._stall.resume(clock))
+
+    async def _take_again(self, slot: Slot) -> None:
+        if not slot.held:
+            self._hear(Detail("downloaded; waiting for a slot"))
+            self._stall = None  # nothing is expected of it
+            await slot.take()
 
     async def _verify(self, snapshot: Snapshot) -> None:
         """Whether everything is there, and still what it was taken for now that it can be read."""
@@ -124,10 +161,12 @@ class Run:
             raise Fault(Reason.MODEL_FILE_MISSING, f"{self._plan.name} lacks {', '.join(missing)} in {snapshot.root}")
         plan = self._plan
         facts = await anyio.to_thread.run_sync(read_facts, snapshot.root, plan.weights[0], plan.format)
-        self._plan = self._on.plan = plan.knowing(facts)
+        self._plan = self._on.plan = plan.knowing(facts, self._on.backend)
         why_not = self._on.backend.suits(plan.found, self._plan.files(snapshot.root), plan.task, plan.devices)
         if why_not is not None:
             raise Fault(Reason.BACKEND_UNSUITABLE, f"{plan.backend} cannot run it: {why_not}")
+        if self._plan.needed != plan.needed:
+            await self._reserve_anew()
 
     # The process.
 
@@ -137,32 +176,21 @@ class Run:
         self._begin_ceiling()
         port = self._means.ports.hold()
         try:
-            plan = self._launch_plan(snapshot, port)
+            scratch = self._on.folder / "scratch"
+            scratch.mkdir(exist_ok=True, mode=0o700)
+            plan = self._plan.launch(
+                snapshot.root,
+                served_name=self._on.model.id,
+                port=port,
+                api_key=secrets.token_urlsafe(),
+                scratch=scratch,
+                house=self._means,
+            )
             launch = await anyio.to_thread.run_sync(self._on.backend.launch, plan)
             self._spawn(plan, launch)
         except BaseException:
             self._means.ports.release(port)
             raise
-
-    def _launch_plan(self, snapshot: Snapshot, port: int) -> LaunchPlan:
-        spec = self._plan.spec
-        scratch = self._on.folder / "scratch"
-        scratch.mkdir(exist_ok=True, mode=0o700)
-        return LaunchPlan(
-            found=self._plan.found,
-            files=self._plan.files(snapshot.root),
-            task=self._plan.task,
-            served_name=self._on.model.id,
-            port=port,
-            api_key=secrets.token_urlsafe(),
-            scratch=scratch,
-            settings=spec.settings,
-            flags=spec.flags,
-            environment=spec.environment,
-            operator_environment=self._means.operator_environment,
-            devices=self._plan.devices,
-            trust_remote_code=self._means.trust_remote_code,
-        )
 
     def _spawn(self, plan: LaunchPlan, launch: Launch) -> None:
         """Start the process. There is no await between being allowed to and being responsible for it."""
@@ -198,13 +226,14 @@ class Run:
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._watch_files, attached)
             await self._until_good(attached, launch.liveness)
-            await self._until_ours(attached)
-            if launch.load is not None:
-                await self._load(attached, launch.load)
-            await self._until_good(attached, launch.question)
+            async with anyio.create_task_group() as meanwhile:
+                meanwhile.start_soon(self._until_ours, attached)
+                meanwhile.start_soon(self._ask_in_force, attached)
+                if launch.load is not None:
+                    await self._load(attached, launch.load)
+                await self._until_good(attached, launch.question)
             beside.cancel_scope.cancel()
-        in_force = await self._in_force(launch)
-        self._finish(attached, in_force)
+        self._finish(attached)
 
     async def _until_good(self, attached: Attached, question: HttpQuestion) -> None:
         numbers = self._means.numbers
@@ -227,11 +256,9 @@ class Run:
             Fault: PORT_IN_USE when it is another's.
         """
         port, family = attached.launch.port, attached.running.family
-        while (found := ports.owner(port, members.descendants(family.leader))) is not Owner.OURS:
-            if ports.owner(port, members.find(family).all) is Owner.FOREIGN:
-                raise Fault(Reason.PORT_IN_USE, f"a process that is not the backend's answers on port {port}")
+        while (found := await anyio.to_thread.run_sync(_owner, port, family)) is not Owner.OURS:
             if found is Owner.FOREIGN:
-                return  # one of the family that has lost its parent
+                raise Fault(Reason.PORT_IN_USE, f"a process that is not the backend's answers on port {port}")
             await anyio.sleep(self._means.numbers.ask_pause)
 
     async def _load(self, attached: Attached, question: HttpQuestion) -> None:
@@ -247,22 +274,21 @@ class Run:
                 Reason.BACKEND_UNRESPONSIVE, f"the backend broke off its answer while loading: {error}"
             ) from error
 
-    async def _in_force(self, launch: Launch) -> Mapping[str, str]:
-        if launch.in_force is None:
-            return {}
-        try:
-            status, body = await self._means.asker.answer(launch, launch.in_force)
-            return launch.reader.in_force(body) if status == 200 else {}
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-            return {}  # shown to people, needed by nothing
+    async def _ask_in_force(self, attached: Attached) -> None:
+        """Nothing needs it but people who look: no answer is no failure."""
+        launch = attached.launch
+        if launch.in_force is not None:
+            with suppress(aiohttp.ClientError, TimeoutError, OSError, ValueError):
+                status, body = await self._means.asker.answer(launch, launch.in_force)
+                attached.in_force.update(launch.reader.in_force(body) if status == 200 else {})
 
-    def _finish(self, attached: Attached, in_force: Mapping[str, str]) -> None:
-        attached.members = members.descendants(attached.running.family.leader)
+    def _finish(self, attached: Attached) -> None:
+        attached.find_members(members.descendants(attached.running.family.leader))
         now = anyio.current_time()
         took = self._tracker.finish(now)
         self._on.report(self._tracker.progress(now))
         attached.causes.clear()  # what it complained of while loading did not keep it from serving
-        self._on.apply(states.Answered(self._number), settings_in_force={**attached.in_force, **in_force})
+        self._on.apply(states.Answered(self._number), settings_in_force=dict(attached.in_force))
         self._means.remember(self._history_key, took)
 
     # Progress.
@@ -289,7 +315,7 @@ class Run:
         if self._tracker.stage is not before:
             self._on.report(self._tracker.progress(now))
         if self._stall is not None:
-            self._set_stall(self._stall.news(now))
+            self._set_stall(self._stall.news(self._tracker.news_at))
         self._moved.set()
 
     async def _report(self) -> None:
@@ -317,7 +343,9 @@ class Run:
         return self._plan.spec.start_timeout or self._on.backend.start_limits.stall_seconds
 
     def _begin_ceiling(self) -> None:
-        ceiling = self._on.backend.start_limits.ceiling_seconds(self._plan.size_bytes)
+        limits = self._on.backend.start_limits
+        longer = max(0.0, self._patience - limits.stall_seconds)  # who may be silent for longer may take longer
+        ceiling = limits.ceiling_seconds(self._plan.size_bytes) + longer
         self._wait_at_most(self._patience, ceiling)
 
     def _wait_at_most(self, patience: float, ceiling: float | None) -> None:
@@ -335,6 +363,13 @@ class Run:
                 raise Fault(Reason.LOAD_STALLED, f"{why}, while {shown.detail}")
             # Deadlines only move away, except when a stage with another patience begins: look again every second.
             await anyio.sleep(1.0 if deadline is None else min(1.0, deadline - now))
+
+
+def _owner(port: int, family: Family) -> Owner:
+    """Who listens there; mostly known without looking at each process of the host. Takes tens of milliseconds."""
+    found = ports.owner(port, members.descendants(family.leader))
+    # It may be one of the family that has lost its parent.
+    return ports.owner(port, members.find(family).all) if found is Owner.FOREIGN else found
 
 
 def _first(faults: BaseExceptionGroup[Fault]) -> Fault:

@@ -5,13 +5,13 @@ commit, which files), so that the runner can choose what to run before a byte is
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, FieldViolation, Reason
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import FilePath
 
@@ -31,6 +31,7 @@ class Description:
         remote_code: it needs Python code of its own.
         registry_bypassed: the registry is away, this is what the cache holds.
         folder: whether a repository or directory was asked for, and not one file.
+        root: where files of a repository lie on this host, those that have been fetched; it may not exist.
     """
 
     name: str
@@ -41,11 +42,15 @@ class Description:
     remote_code: bool = False
     registry_bypassed: bool = False
     folder: bool = True
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetching:
-    """How far a fetch is. `paused` suspends the stall timer; `detail` says what it waits for, in words."""
+    """How far a fetch is.
+
+    `paused`, by a caller or in a queue, suspends the stall timer; `detail` says what it waits for, in words.
+    """
 
     done_bytes: int
     total_bytes: int
@@ -79,6 +84,16 @@ class Want:
     holder: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A pin of this runner's: for which model (`holder`, its uid), and whether somebody waits for its files to delete
+    them, and has not been told no.
+    """
+
+    holder: str
+    wanted_back: bool = False
+
+
 class Snapshots(Protocol):
     """The registry, as the fleet needs it."""
 
@@ -103,12 +118,27 @@ class Snapshots(Protocol):
     async def renew(self, want: Want) -> None:
         """Renew the pin. Raises Fault: REGISTRY_UNAVAILABLE; the pin then lasts until its time is over."""
 
+    async def refuse(self, want: Want, why: str) -> None:
+        """Say that the pin, which is asked for, is not given back, and why. Raises Fault: REGISTRY_UNAVAILABLE."""
+
     async def release(self, holder: str) -> None:
         """Give the holder's pins back; harmless when there are none. Does not raise when the registry is away."""
+
+    def held(self) -> AsyncIterator[tuple[Held, ...]]:
+        """All pins of this runner, now and after every change, for ever; nothing while the registry is away.
+
+        Ends at once where there is no registry.
+
+        Raises:
+            Fault: the registry refuses to tell; asking again at once does not help.
+        """
 
 
 # A pin lasts 24 h; three missed renewals are survived.
 PIN_RENEWAL_SECONDS = 6 * 3600.0
+
+# After one that was missed; a restart of the registry takes seconds, and this costs it nothing.
+PIN_RETRY_SECONDS = 60.0
 
 
 class NoRegistry:
@@ -128,8 +158,16 @@ class NoRegistry:
     async def renew(self, want: Want) -> None:
         """Nothing is held."""
 
+    async def refuse(self, want: Want, why: str) -> None:
+        """Nothing is held."""
+
     async def release(self, holder: str) -> None:
         """Nothing is held."""
+
+    async def held(self) -> AsyncIterator[tuple[Held, ...]]:
+        """Nothing is held, ever."""
+        return
+        yield ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +194,9 @@ class LocalPaths:
         real = Path(os.path.realpath(path))
         if not path.is_absolute() or not any(real.is_relative_to(os.path.realpath(root)) for root in self.roots):
             allowed = ", ".join(map(str, self.roots)) or "none is configured"
-            raise Fault(Reason.PATH_NOT_ALLOWED, f"{path} lies outside the roots for models ({allowed})")
+            raise _wrong(Reason.PATH_NOT_ALLOWED, f"{path} lies outside the roots for models ({allowed})")
         if not real.exists():
-            raise Fault(Reason.MODEL_FILE_MISSING, f"there is no {path}")
+            raise _wrong(Reason.MODEL_FILE_MISSING, f"there is no {path}")
         return real
 
     def _files(self, root: Path, *, deep: bool) -> Iterable[RepoFile]:
@@ -177,6 +215,10 @@ class LocalPaths:
             return True
         real = Path(os.path.realpath(file))
         return any(real.is_relative_to(os.path.realpath(root)) for root in self.roots)
+
+
+def _wrong(reason: Reason, text: str) -> Fault:
+    return Fault(reason, text, fields=(FieldViolation("spec.path", text),))
 
 
 def _path(file: RepoFile) -> str:

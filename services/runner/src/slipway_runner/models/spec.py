@@ -42,6 +42,7 @@ class Spec:
         devices: uuids.
         start_timeout: seconds without progress after which a load has stalled; None is the backend's own.
         idle_ttl: seconds without a request after which it is unloaded; None is never.
+        load_on_demand: after it was unloaded for being idle or to make room, a request that names it loads it again.
     """
 
     source: Source
@@ -58,6 +59,7 @@ class Spec:
     idle_ttl: float | None = None
     aliases: tuple[str, ...] = ()
     pinned: bool = False
+    load_on_demand: bool = False
 
     @property
     def default_id(self) -> str:

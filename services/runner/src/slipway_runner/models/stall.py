@@ -30,9 +30,9 @@ class StallTimer:
         """A timer that begins now."""
         return cls(patience=patience, ceiling=ceiling, began=now, heard=now)
 
-    def news(self, now: float) -> "StallTimer":
-        """Something moved."""
-        return replace(self, heard=now)
+    def news(self, at: float) -> "StallTimer":
+        """Something last moved at that time; what was before the latest news changes nothing."""
+        return replace(self, heard=max(self.heard, at))
 
     def suspend(self, now: float) -> "StallTimer":
         """Excuse silence from now on."""

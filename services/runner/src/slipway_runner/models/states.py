@@ -191,10 +191,13 @@ def fresh() -> Step:
 
 
 def adopted(life: Life, *, answering: bool) -> Step:
-    """Its process was found alive by a new runner, after it had been in `life`."""
+    """Its process was found alive by a new runner, after it had been in `life`.
+
+    That of a load which waits to begin is what an earlier one left behind.
+    """
     kept = replace(life, occupied=True, bad_probes=0)
     match life.state:
-        case State.LOADING:
+        case State.LOADING if not life.due:
             return kept, (Command.BEGIN,)
         case State.LOADED | State.UNHEALTHY if answering:
             return replace(kept, state=State.LOADED, error=None), (Command.SERVE,)
@@ -356,7 +359,8 @@ def _error(life: Life, cause: Cause) -> Step:
 def _again_or_error(life: Life, cause: Cause, now: float, rules: Rules) -> Step:
     if rules.policy is RestartPolicy.NEVER:
         return _error(life, cause)
-    recent = tuple(at for at in life.restarts if at > now - rules.window)
+    # Nothing is known of the age of one that lies ahead, because the clock was set back since.
+    recent = tuple(at for at in life.restarts if now - rules.window < at <= now)
     if len(recent) >= rules.budget:
         text = f"failed {rules.budget + 1} times within {rules.window:.0f} s, at last: {cause.text}"
         return _error(life, Cause(Reason.RESTARTS_EXHAUSTED, text))

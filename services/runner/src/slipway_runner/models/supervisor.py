@@ -7,6 +7,7 @@ never change the state; they report events.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -117,8 +118,8 @@ class Supervisor:
     # The machine.
 
     def begin(self, commands: tuple[Command, ...]) -> None:
-        """Start what a life begins with."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Start what a life begins with. Raises Fault: as `Means.make_folder`."""
+        self.means.make_folder(self.model.uid)
         self._publish(entered=False)
         self._take(self.life, commands)
 
@@ -138,11 +139,16 @@ class Supervisor:
         self._take(after, commands, **changes)
         return True
 
-    def unload(self, drain_seconds: float | None = None) -> None:
-        """Have it stopped; joins when it is being stopped."""
+    def unload(self, drain_seconds: float | None = None, *, why: str = "") -> None:
+        """Have it stopped; joins when it is being stopped.
+
+        Args:
+            drain_seconds: how long requests in flight may take; None is the runner's setting.
+            why: in words, where nobody has asked for just this; the model says so.
+        """
         if drain_seconds is not None:
             self._drain_seconds = drain_seconds
-        self.apply(states.Unload())
+        self.apply(states.Unload(), leaving=why)
 
     def kill(self) -> None:
         """Have it stopped without any politeness."""
@@ -150,13 +156,29 @@ class Supervisor:
         self._bring_down(polite=False)
 
     def renew(self, model: Model, plan: Plan, waits_for: "tuple[Supervisor, ...]") -> None:
-        """Load it anew after an ERROR, as `model` with its new uid."""
+        """Load it anew after an ERROR, as `model` with its new uid, whose folder is there."""
         self._finish_uid()
         self.means.reservations.release(self.model.uid)
         self.means.tasks.start_soon(self.pin.release)
         self.model, self.plan, self.waits_for, self.ended = model, plan, waits_for, anyio.Event()
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.apply(states.Load())
+
+    def may_take_over(self, other: "Supervisor") -> bool:
+        """Whether it is LOADED, or on its first way there and to take over from nobody else."""
+        if self.life.state is State.LOADING and not self.life.loaded_once:
+            return self._owner.by_uid(self.model.replaces) in {None, other}
+        return self.life.state is State.LOADED
+
+    def take_over(self, other: "Supervisor") -> None:
+        """Take the place of another as soon as it is LOADED, where it may."""
+        if self.life.state is State.LOADED:
+            if other.model.active:
+                before = self.means.active.set(self.model.task, self.model.id)
+                self._owner.active_changed(before, self.model.id)
+            other.unload(why=f"{self.model.id} has taken over")
+        else:
+            self.model = replace(self.model, replaces=other.model.uid)
+            self.save()
 
     def _take(self, after: Life, commands: tuple[Command, ...], **changes: Any) -> None:
         before, self.life = self.life, after
@@ -185,10 +207,16 @@ class Supervisor:
         if self.model.active is not self.means.active.is_active(self.model.id):
             self._publish(entered=False)
 
+    def show_members(self) -> None:
+        """Tell which processes it has, when that has changed and nothing else."""
+        if self.attached is not None and set(self.model.pids) != set(self.attached.pids[:SHOWN_PIDS]):
+            self._publish(entered=False)
+
     def _publish(self, *, entered: bool, **changes: Any) -> None:
         now = self.means.wall()
         state, error = self.life.state, self.life.error
         progress = self.model.progress if state is State.LOADING and not entered else None
+        why = changes.get("leaving", self.model.leaving) if state is State.UNLOADING else error.text if error else ""
         self.model = replace(
             self.model,
             state=state,
@@ -199,7 +227,7 @@ class Supervisor:
             retry_time=self.life.retry_at,
             active=self.means.active.is_active(self.model.id),
             progress=progress,
-            message=message_of(state, error.text if error else "", progress),
+            message=message_of(state, why, progress),
             load_time=now if entered and state is State.LOADED else self.model.load_time,
             update_time=now if entered else self.model.update_time,
             **{**_process_fields(self.attached), **changes},
@@ -244,7 +272,7 @@ class Supervisor:
                 self.gone.set()
             case Command.ACTIVATE:  # the rest of it was done before the transition was told
                 if (replaced := self._owner.by_uid(self.model.replaces)) is not None:
-                    replaced.unload()
+                    replaced.unload(why=f"{self.model.id} has taken over")
 
     def _broken(self, activity: str, cause: Cause) -> None:
         """An activity failed in a way that it did not report itself."""
@@ -257,7 +285,8 @@ class Supervisor:
     async def _wait_for_retry(self) -> None:
         number, at = self.life.run, self.life.retry_at
         if at is not None:
-            await anyio.sleep(max(0.0, at - self.means.wall()))
+            # No delay is longer: what says so is a clock that was set back.
+            await anyio.sleep(min(max(0.0, at - self.means.wall()), self.rules.longest_delay))
         self.apply(states.Due(number))
 
     # The process.
@@ -271,7 +300,7 @@ class Supervisor:
         self._activities.start("exit", lambda: self._await_exit(attached))
         self._activities.start("output", lambda: self._follow_output(attached))
         self._activities.start("members", Health(self).watch_members)
-        self._activities.start("pin", self.pin.keep)
+        self._activities.start("pin", partial(self.pin.keep, taken=not self.model.registry_bypassed))
 
     def remains(self, running: Running, launch: Launch, started: Started, *, replay: bool = False) -> Attached:
         """Count a process as this model's, so that it is brought down, without following it."""

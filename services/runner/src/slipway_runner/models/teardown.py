@@ -41,7 +41,7 @@ async def bring_down(
         memory_seconds: how long that may take before it counts as leaked.
         leaked: told once, with the pids, when it will not go.
     """
-    pids = attached.pids
+    pids = attached.holders
     kill_seconds = max((step.wait_seconds for step in ladder if step.signal == stop.KILL), default=_KILL_SECONDS)
     rungs = tuple(Rung(step.signal, step.wait_seconds) for step in ladder if step.signal != stop.KILL)
     family = attached.running.family

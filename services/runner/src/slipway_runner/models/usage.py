@@ -1,5 +1,6 @@
 """When models were last used, as the gateway counts it, and unloading those that nobody uses any more."""
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -36,19 +37,27 @@ async def no_use() -> Mapping[str, Used]:
 
 
 async def watch_use(
-    supervisors: Iterable[Supervisor], use_of: UseOf, *, seconds: float, wall: Callable[[], float]
+    supervisors: Iterable[Supervisor],
+    use_of: UseOf,
+    unload: Callable[[Supervisor, str], None],
+    *,
+    seconds: float,
+    wall: Callable[[], float],
 ) -> None:
-    """Keep `use_time` current and unload what has been idle for its TTL, for ever.
+    """Keep `use_time` current and `unload` what has been idle for its TTL, saying why, for ever.
 
     A gateway that does not answer says nothing about use, so nothing is unloaded then.
     """
+    idleness = Idleness()
     while True:
+        idleness.look((supervisor.model for supervisor in supervisors), anyio.current_time(), wall())
         await anyio.sleep(seconds)
         if await refresh(supervisors, use_of):
+            idleness.look((supervisor.model for supervisor in supervisors), anyio.current_time(), wall())
             for supervisor in supervisors:
-                if idle(supervisor.model, wall()):
+                if idleness.over(supervisor.model, anyio.current_time()):
                     _log.info("unloading an idle model", id=supervisor.model.id, ttl=supervisor.model.spec.idle_ttl)
-                    supervisor.unload()
+                    unload(supervisor, f"no request for {supervisor.model.spec.idle_ttl:g} s")
 
 
 async def refresh(supervisors: Iterable[Supervisor], use_of: UseOf) -> bool:
@@ -65,8 +74,38 @@ async def refresh(supervisors: Iterable[Supervisor], use_of: UseOf) -> bool:
     return True
 
 
-def idle(model: Model, now: float) -> bool:
-    """Whether a model has served nobody for as long as its TTL."""
-    if model.state is not State.LOADED or not model.spec.idle_ttl:
-        return False
-    return now - max(model.use_time or 0.0, model.load_time or 0.0) >= model.spec.idle_ttl
+_Times = tuple[float, float]
+
+
+class Idleness:
+    """How long models have served nobody, by a clock that nobody sets: were it the wall's, setting that forward by an
+    hour would make idle what was used a second ago.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[_Times, float]] = {}
+        self._looked: float | None = None
+
+    def look(self, models: Iterable[Model], clock: float, wall: float) -> None:
+        """Take in when models were loaded and used.
+
+        Args:
+            models: all there are.
+            clock: now, seconds of a monotonic clock.
+            wall: now, Unix seconds. How long ago a use was that is new is believed as far as it can have been since the
+                last look; at the first one, for models that a runner before this one has loaded, altogether.
+        """
+        passed = math.inf if self._looked is None else clock - self._looked
+        before, self._since, self._looked = self._since, {}, clock
+        for model in models:
+            times = (model.load_time or 0.0, model.use_time or 0.0)
+            known, since = before.get(model.uid, (None, 0.0))
+            if known != times:
+                since = clock - min(max(0.0, wall - max(times)), passed)
+            self._since[model.uid] = times, since
+
+    def over(self, model: Model, clock: float) -> bool:
+        """Whether a model that was looked at has served nobody for as long as its TTL."""
+        if model.state is not State.LOADED or not model.spec.idle_ttl:
+            return False
+        return clock - self._since[model.uid][1] >= model.spec.idle_ttl

@@ -21,11 +21,18 @@ class Family:
     """A backend's processes, as a rule to find them by.
 
     The leader's pid is also the number of its group and of its session (setsid(2)).
+
+    Raises:
+        ValueError: the tag is empty, as that of every process that no runner started.
     """
 
     leader: ProcessId
     tag: str
     cgroup: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tag:
+            raise ValueError("a family's tag is not empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,7 @@ class Census:
 
     def __init__(self) -> None:
         self._tags: dict[ProcessId, str] = {}
+        self._unreadable: set[ProcessId] = set()
         self.living: tuple[Stat, ...] = ()
         self.look()
 
@@ -57,11 +65,20 @@ class Census:
         self.living = tuple(one for one in proc.processes() if not one.ended)
         known = self._tags
         self._tags = {one.id: known[one.id] for one in self.living if one.id in known}
+        self._unreadable = set()
 
     def tag(self, process: ProcessId) -> str:
-        """The tag of the family that a process was born in; empty when it has none."""
+        """The tag of the family that a process was born in; empty when it has none.
+
+        One without any environment may be in the midst of execve(2), and is asked again at the next look.
+        """
+        if process in self._unreadable:
+            return ""
         if process not in self._tags:
-            self._tags[process] = proc.environ(process.pid).get(FAMILY_TAG, "")
+            if not (environment := proc.environ(process.pid)):
+                self._unreadable.add(process)
+                return ""
+            self._tags[process] = environment.get(FAMILY_TAG, "")
         return self._tags[process]
 
 
@@ -105,7 +122,13 @@ def _number_reused(leader: ProcessId) -> bool:
 
 
 def tagged(instance: str) -> dict[str, list[ProcessId]]:
-    """Every living process that the runner `instance` has ever started, by the tag of its family."""
+    """Every living process that the runner `instance` has ever started, by the tag of its family.
+
+    Raises:
+        ValueError: the instance is empty: processes of several runners may have such a tag.
+    """
+    if not instance:
+        raise ValueError("a runner's tag is not empty")
     found: dict[str, list[ProcessId]] = {}
     for one in proc.processes():
         if one.ended:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from slipway_runner.process import pidfd, proc
+from slipway_runner.process import pidfd
 from slipway_runner.process.members import Family
+from slipway_runner.process.oom import OomWatch
 from slipway_runner.process.spawn import Child, Exit
 
 
@@ -11,22 +12,22 @@ from slipway_runner.process.spawn import Child, Exit
 class Running:
     """Its family, and the child handle where it is a child of ours.
 
-    `oom_kills` is the kernel's count when it was started or found, to be compared when it was killed.
+    `oom` tells, when it was killed, whether the kernel may have done it.
     """
 
     family: Family
     child: Child | None = None
-    oom_kills: int
+    oom: OomWatch
 
     @classmethod
     def started(cls, child: Child) -> "Running":
         """One that was just spawned."""
-        return cls(family=child.family, child=child, oom_kills=proc.oom_kills())
+        return cls(family=child.family, child=child, oom=_watch(child.family))
 
     @classmethod
     def found(cls, family: Family) -> "Running":
         """One of an earlier runner's."""
-        return cls(family=family, oom_kills=proc.oom_kills())
+        return cls(family=family, oom=_watch(family))
 
     @property
     def pid(self) -> int:
@@ -47,3 +48,7 @@ class Running:
         """Let it run on without this runner."""
         if self.child is not None:
             self.child.leave()
+
+
+def _watch(family: Family) -> OomWatch:
+    return OomWatch.begin(family.leader.pid, family.cgroup)

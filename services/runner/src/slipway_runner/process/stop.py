@@ -7,12 +7,12 @@ killed.
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import anyio
 
-from slipway_runner.process import cgroup, members, pidfd
+from slipway_runner.process import cgroup, members, pidfd, proc
 from slipway_runner.process.members import Family, Members
 from slipway_runner.process.proc import ProcessId
 
@@ -51,7 +51,9 @@ async def stop(family: Family, ladder: Sequence[Rung], *, kill_seconds: float) -
         _signal_group(family, found, rung.signal)
         if await _group_gone(family, rung.seconds):
             break
-    survivors = await _kill(family, kill_seconds)
+    if family.cgroup is not None and members.find(family):
+        cgroup.kill(family.cgroup)
+    survivors = await kill(lambda: members.find(family).all, kill_seconds)
     if not survivors and family.cgroup is not None:
         cgroup.remove(family.cgroup)
     return survivors
@@ -77,14 +79,27 @@ async def _group_gone(family: Family, seconds: float) -> bool:
     return False
 
 
-async def _kill(family: Family, seconds: float) -> tuple[ProcessId, ...]:
+async def kill(find: Callable[[], Iterable[ProcessId]], seconds: float) -> tuple[ProcessId, ...]:
+    """Kill whom `find` finds, again and again, until all of them have ended and it finds nobody.
+
+    Who was found once is waited for, found again or not: a killed process loses the environment that tells whose it is
+    before its last thread has given back the memory.
+
+    Returns:
+        Those that `seconds` of killing could not end.
+    """
+    found: set[ProcessId] = set()
+
+    def left() -> set[ProcessId]:
+        found.update(find())
+        found.intersection_update([one for one in found if proc.alive(one)])
+        return found
+
     with anyio.move_on_after(seconds):
-        while found := members.find(family):
-            if family.cgroup is not None:
-                cgroup.kill(family.cgroup)
-            for one in found.all:
-                pidfd.send(one, signal.SIGKILL)
+        while left():
+            for one in found:
+                pidfd.send(one, KILL)
             with anyio.move_on_after(_RESCAN_SECONDS):
-                await pidfd.all_exited(found.all)
+                await pidfd.all_exited(found)
         return ()
-    return members.find(family).all
+    return tuple(sorted(left()))

@@ -93,6 +93,7 @@ def spec(message: model_pb2.ModelSpec, fields: Fields) -> Spec:
         idle_ttl=idle or None,
         aliases=fields.parse_all("aliases", resource_id, message.aliases),
         pinned=message.pinned,
+        load_on_demand=message.load_on_demand,
     )
 
 

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
 from slipway.common.v1 import device_pb2
@@ -15,7 +14,10 @@ from slipway.runner.v1 import runner_service_pb2 as pb
 from slipway_client import Registry, SlipwayError
 from slipway_service.broadcast import Broadcast
 from slipway_service.handlers import Context
+from slipway_service.health import Health
 from slipway_service.lifecycle import Host
+from slipway_service.times import timestamp
+from slipway_service.validation import Fields
 from slipway_service.wire import cursor_message
 
 from slipway_runner.devices.device import Device, DeviceKind
@@ -24,7 +26,8 @@ from slipway_runner.models.fleet import Fleet
 from slipway_runner.models.plan import Backends
 from slipway_runner.models.states import State
 from slipway_runner.process import adopt
-from slipway_runner.rpc import to_proto
+from slipway_runner.rpc import from_proto, to_proto
+from slipway_runner.rpc import models as models_rpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RunnerService"]
 
@@ -49,9 +52,8 @@ class RunnerService(runner_service_pb2_grpc.RunnerServiceServicer):
         registry: the client of the registry, asked whether it is there.
         gateway: the gateway's base URL, empty when there is none.
         hub: the hub cache on this host.
+        health: where it is said that no models are taken.
     """
-
-    DrainRunner: Any  # left to the generated base, which says that it is not served
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class RunnerService(runner_service_pb2_grpc.RunnerServiceServicer):
         registry: Registry,
         gateway: Callable[[], str],
         hub: Path,
+        health: Health,
     ) -> None:
         self._fleet = fleet
         self._broadcast = broadcast
@@ -74,6 +77,7 @@ class RunnerService(runner_service_pb2_grpc.RunnerServiceServicer):
         self._instance = str(uuid.uuid4())
         self._started = time.time()
         self._adoption_why_not = adopt.why_not()
+        self._health = health
 
     def offer(self, host: Host) -> None:
         """Serve this on a host."""
@@ -81,26 +85,51 @@ class RunnerService(runner_service_pb2_grpc.RunnerServiceServicer):
 
     async def GetRunner(self, request: pb.GetRunnerRequest, context: Context) -> pb.GetRunnerResponse:
         cursor = cursor_message(self._broadcast.log.cursor)
+        return pb.GetRunnerResponse(runner=await self._message(), cursor=cursor)
+
+    async def DrainRunner(self, request: pb.DrainRunnerRequest, context: Context) -> pb.DrainRunnerResponse:
+        with Fields() as fields:
+            seconds = fields.parse("drain_timeout", from_proto.seconds, request.drain_timeout)
+            timed = request.HasField("drain_timeout")
+            fields.check("undo", not (request.undo and (request.keep_models or timed)), "excludes all other fields")
+        cursor = cursor_message(self._broadcast.log.cursor)
+        if request.undo:
+            self._fleet.undrain()
+        else:
+            self._fleet.drain(keep_models=request.keep_models, drain_seconds=seconds if timed else None)
+        # Only the service that takes models: reading, watching and the undo are served on.
+        self._health.set(models_rpc.SERVICE.full_name, not self._fleet.draining)
+        return pb.DrainRunnerResponse(runner=await self._message(), cursor=cursor)
+
+    async def _message(self) -> runner_pb2.Runner:
         inventory = await anyio.to_thread.run_sync(self._devices.look)
         models = self._fleet.list()
+        why_not = self._no_adoption()
         owners = {pid: to_proto.MODEL_PREFIX + model.id for model in models for pid in model.pids}
-        runner = runner_pb2.Runner(
+        return runner_pb2.Runner(
             host=socket.gethostname(),
             instance_id=self._instance,
             version=metadata.version("slipway-runner"),
-            start_time=to_proto.timestamp(self._started),
+            start_time=timestamp(self._started),
             devices=[_device(device, owners) for device in (inventory.cpu, *inventory.gpus)],
             backends=backend_infos(self._backends),
+            draining=self._fleet.draining,
             model_count=len(models),
             loaded_count=sum(model.state is State.LOADED for model in models),
             gateway=self._gateway(),
             registry=self._registry.connection.address,
             registry_reachable=await self._registry_reachable(),
             cache_directory=str(self._hub),
-            adoption=not self._adoption_why_not,
-            adoption_why_not=self._adoption_why_not,
+            adoption=not why_not,
+            adoption_why_not=why_not,
         )
-        return pb.GetRunnerResponse(runner=runner, cursor=cursor)
+
+    def _no_adoption(self) -> str:
+        """Why models do not survive this process, or what was done last to them; empty when all of it does."""
+        refusal = self._fleet.journal.refusal
+        return "; ".join(
+            filter(None, (self._adoption_why_not, refusal and f"the journal cannot be written: {refusal}"))
+        )
 
     async def _registry_reachable(self) -> bool:
         try:

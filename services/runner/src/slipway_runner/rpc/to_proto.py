@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from slipway.common.v1 import task_pb2
 from slipway.runner.v1 import model_pb2
 from slipway_service.fault import Fault
 from slipway_service.rpc_errors import to_status
+from slipway_service.times import duration, timestamp
 
 from slipway_runner.backends.base import Settings, Task
 from slipway_runner.models.record import Model, ProcessExit
@@ -81,7 +80,9 @@ def model(value: Model, *, endpoint: str) -> model_pb2.Model:
 
 
 def etag(value: Model) -> str:
-    """Changes with every transition, and with the uid."""
+    """Changes with every transition, and with the uid; empty for a model that there is not, only what it would be."""
+    if not value.uid:
+        return ""
     return f"{value.uid[:8]}-{value.generation}"
 
 
@@ -101,6 +102,7 @@ def spec(value: Spec) -> model_pb2.ModelSpec:
         idle_ttl=duration(value.idle_ttl),
         aliases=value.aliases,
         pinned=value.pinned,
+        load_on_demand=value.load_on_demand,
     )
     if isinstance(value.source, RepoSource):
         message.repo.CopyFrom(model_pb2.RepoSource(repo_id=value.source.repo_id, revision=value.source.revision))
@@ -155,21 +157,3 @@ def process_exit(value: ProcessExit) -> model_pb2.ProcessExit:
 def clipped(lines: Iterable[str]) -> list[str]:
     """The last lines, each cut to what a message should carry."""
     return [line[:_MAX_LINE_LENGTH] for line in list(lines)[-_MAX_LAST_LINES:]]
-
-
-def timestamp(seconds: float | None) -> Timestamp | None:
-    """Unix seconds as a Timestamp."""
-    if seconds is None:
-        return None
-    message = Timestamp()
-    message.FromNanoseconds(int(seconds * 1e9))
-    return message
-
-
-def duration(seconds: float | None) -> Duration | None:
-    """Seconds as a Duration."""
-    if seconds is None:
-        return None
-    message = Duration()
-    message.FromNanoseconds(int(seconds * 1e9))
-    return message
