@@ -19,7 +19,7 @@ from slipway.registry.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from slipway.registry.v1.repo_pb2 import Repo, RepoRef, RepoSummary
 
 from slipway_client.backoff import Backoff
-from slipway_client.client import Client, collect
+from slipway_client.client import LIST_PAGE, Client, collect
 from slipway_client.connection import Connection, token_metadata
 from slipway_client.words import value
 
@@ -98,7 +98,7 @@ class CatalogCalls(Client):
 
     async def list_repo_files(self, repo_id: str, revision: str = "", *, hf_token: str = "") -> list[RepoFile]:
         """Every file of a repository at a revision, by path. Raises as `get_repo`."""
-        request = ListRepoFilesRequest(repo_id=repo_id, revision=revision)
+        request = ListRepoFilesRequest(repo_id=repo_id, revision=revision, page_size=LIST_PAGE)
 
         async def page(token: str) -> ListRepoFilesResponse:
             request.page_token = token
@@ -108,7 +108,7 @@ class CatalogCalls(Client):
 
     async def list_repo_refs(self, repo_id: str, *, hf_token: str = "") -> list[RepoRef]:
         """Branches, tags and pull requests. Raises as `get_repo`."""
-        request = ListRepoRefsRequest(repo_id=repo_id)
+        request = ListRepoRefsRequest(repo_id=repo_id, page_size=LIST_PAGE)
 
         async def page(token: str) -> ListRepoRefsResponse:
             request.page_token = token

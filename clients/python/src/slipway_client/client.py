@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, Unpack
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -11,13 +11,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from slipway.common.v1.watch_pb2 import Cursor
 
 from slipway_client.backoff import Backoff
-from slipway_client.channel import UNARY_DEADLINE
-from slipway_client.connection import Connection, Stream
+from slipway_client.connection import Connection, ConnectionOptions, Stream
 from slipway_client.events import Kind, Resource, Update, uid
 from slipway_client.watch import Batch, OnDisconnect, Watch
 
 WatchRequest = TypeVar("WatchRequest", bound=Message)
 Item = TypeVar("Item")
+
+
+LIST_PAGE = 1000
+"""Items to ask for at once where all are wanted: as many as services give. They end a page before it is too large."""
 
 
 class Page(Protocol):
@@ -46,20 +49,13 @@ class Client:
         self._health = health_pb2_grpc.HealthStub(connection.channel)  # type: ignore[no-untyped-call]
 
     @classmethod
-    def connect(
-        cls,
-        address: str,
-        *,
-        deadline: float = UNARY_DEADLINE,
-        credentials: grpc.ChannelCredentials | None = None,
-        backoff: Backoff | None = None,
-    ) -> Self:
+    def connect(cls, address: str, *, backoff: Backoff | None = None, **options: Unpack[ConnectionOptions]) -> Self:
         """A client of the service at `address`. Nothing is sent before the first call.
 
         Raises:
             ValueError: the address is not one (see `slipway_client.address.target`).
         """
-        return cls(Connection(address, deadline=deadline, credentials=credentials), backoff=backoff)
+        return cls(Connection(address, **options), backoff=backoff)
 
     async def aclose(self) -> None:
         """Closes the connection; calls on it end."""

@@ -1,47 +1,40 @@
 """An open connection to one service, and streams on it."""
 
 import uuid
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, cast
 
 import grpc
 
-from slipway_client.channel import REQUEST_ID_KEY, TOKEN_KEY, UNARY_DEADLINE, open_channel
+from slipway_client.channel import REQUEST_ID_KEY, TOKEN_KEY, open_channel
 from slipway_client.error_details import from_rpc_error
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
+class ConnectionOptions(TypedDict, total=False):
+    """What may be said of a connection beside the address; what is left out is as `open_channel` has it."""
+
+    deadline: float
+    """Seconds for unary calls that name none."""
+    credentials: grpc.ChannelCredentials | None
+    """TLS credentials; None speaks plain text."""
+
+
 class Connection:
     """A channel to one service. Open it on the event loop that uses it, and close it there.
 
-    Args:
-        address: as `address.target` takes it.
-        deadline: seconds for unary calls that name none.
-        credentials: TLS credentials; None speaks plain text.
-
     Raises:
-        ValueError: the address is not one.
+        ValueError: the address is not one (see `address.target`).
     """
 
-    def __init__(
-        self, address: str, *, deadline: float = UNARY_DEADLINE, credentials: grpc.ChannelCredentials | None = None
-    ) -> None:
+    def __init__(self, address: str, **options: Unpack[ConnectionOptions]) -> None:
         self.address = address
-        self.channel = open_channel(address, deadline=deadline, credentials=credentials)
+        self.channel = open_channel(address, **options)
 
     async def aclose(self) -> None:
         """Ends all calls on it."""
         await self.channel.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def stream(
         self,

@@ -23,7 +23,7 @@ from slipway.registry.v1.download_service_pb2_grpc import DownloadServiceStub
 from slipway.registry.v1.selection_pb2 import PatternSelection, Selection
 
 from slipway_client.backoff import Backoff
-from slipway_client.client import Client, collect, duration, resource_name, resource_names, versions
+from slipway_client.client import LIST_PAGE, Client, collect, duration, resource_name, resource_names, versions
 from slipway_client.connection import Connection, token_metadata
 from slipway_client.error_details import from_status
 from slipway_client.errors import Conflict, NotFound
@@ -91,7 +91,8 @@ class DownloadCalls(Client):
         Raises:
             ValueError: a state is no such word.
         """
-        request = ListDownloadsRequest(repo_id=repo_id, states=[value(DownloadState, state) for state in states])
+        wanted = [value(DownloadState, state) for state in states]
+        request = ListDownloadsRequest(repo_id=repo_id, states=wanted, page_size=LIST_PAGE)
 
         async def page(token: str) -> ListDownloadsResponse:
             request.page_token = token

@@ -7,9 +7,11 @@
     ├── Conflict            something is in another state than the request needs
     ├── NoRoom              disk, device memory or main memory does not suffice
     ├── TransferFailed      the Hub, or the way to it, does not give what it should
+    ├── Damaged             files do not have the hash that they should have
     ├── BackendFailed       no backend can run the model, or the one that did has failed
     ├── Unavailable         the service asked, or one it needs, does not answer now
     ├── DeadlineExceeded    the answer did not come in time
+    ├── NotServed           the service does not know the method: it is older than this client, or another one
     └── ServiceFailure      a defect of the service, and everything a newer service calls by an unknown name
 
 Which class an error has follows from its reason, so `except NotFound` catches all that is not there and
@@ -140,6 +142,7 @@ class NotFound(SlipwayError):
             "DOWNLOAD_NOT_FOUND",
             "SNAPSHOT_NOT_FOUND",
             "PIN_NOT_FOUND",
+            "SERVICE_NOT_FOUND",
             "MODEL_NOT_FOUND",
             "DEVICE_NOT_FOUND",
         }
@@ -197,11 +200,17 @@ class TransferFailed(SlipwayError):
             "HUB_ERROR",
             "OFFLINE",
             "HUB_ANSWER_UNSAFE",
-            "HASH_MISMATCH",
             "TRANSFER_FAILED",
             "DOWNLOAD_FAILED",
         }
     )
+
+
+class Damaged(SlipwayError):
+    """Files do not have the hash that they should have: those of the Hub, of the cache, or of a directory."""
+
+    usual_code = grpc.StatusCode.DATA_LOSS
+    reasons = frozenset({"HASH_MISMATCH"})
 
 
 class BackendFailed(SlipwayError):
@@ -239,10 +248,17 @@ class DeadlineExceeded(SlipwayError):
     reasons = frozenset({"DEADLINE"})
 
 
+class NotServed(SlipwayError):
+    """The service does not know the method: it is older than this client, or the address is that of another service."""
+
+    usual_code = grpc.StatusCode.UNIMPLEMENTED
+    reasons = frozenset({"NOT_IMPLEMENTED"})
+
+
 class ServiceFailure(SlipwayError):
     """A defect of the service (its log has it under `request_id`), or a reason that this client does not know."""
 
-    reasons = frozenset({"INTERNAL", "NOT_IMPLEMENTED", "DISK_FAULT", "CACHE_NOT_SHARED"})
+    reasons = frozenset({"INTERNAL", "DISK_FAULT", "CACHE_NOT_SHARED"})
 
 
 FAMILIES: tuple[type[SlipwayError], ...] = (
@@ -252,9 +268,11 @@ FAMILIES: tuple[type[SlipwayError], ...] = (
     Conflict,
     NoRoom,
     TransferFailed,
+    Damaged,
     BackendFailed,
     Unavailable,
     DeadlineExceeded,
+    NotServed,
     ServiceFailure,
 )
 
@@ -273,6 +291,7 @@ _BY_CODE: Mapping[grpc.StatusCode, type[SlipwayError]] = {
     grpc.StatusCode.CANCELLED: Unavailable,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNIMPLEMENTED: NotServed,
 }
 
 

@@ -11,6 +11,7 @@ from slipway.registry.v1.snapshot_service_pb2 import (
     ExportSnapshotRequest,
     ExportSnapshotResponse,
     GetCacheUsageRequest,
+    GetCacheUsageResponse,
     GetSnapshotRequest,
     GetSnapshotResponse,
     ImportSnapshotRequest,
@@ -33,7 +34,7 @@ from slipway.registry.v1.snapshot_service_pb2 import (
 from slipway.registry.v1.snapshot_service_pb2_grpc import SnapshotServiceStub
 
 from slipway_client.backoff import Backoff
-from slipway_client.client import Client, collect, duration, resource_name, resource_names
+from slipway_client.client import LIST_PAGE, Client, collect, duration, resource_name, resource_names
 from slipway_client.connection import Connection, Stream
 from slipway_client.events import Kind
 from slipway_client.watch import OnDisconnect, Watch, ignore_disconnect
@@ -41,6 +42,9 @@ from slipway_client.watch import OnDisconnect, Watch, ignore_disconnect
 FORCED_DELETE_DEADLINE = 180.0
 """Seconds that a forced deletion waits for runners to release the snapshot: a drain (30 s) and a stop (30 s) of a model
 that is in use, and then some."""
+
+PRUNE_DEADLINE = 600.0
+"""Seconds for a prune: thousands of snapshots on a network file system."""
 
 # The snapshot itself does not change while it is verified; what runs through is seen as events only.
 SNAPSHOTS: Kind[Snapshot, SnapshotVerification] = Kind("snapshot", lambda snapshot, _: snapshot)
@@ -68,7 +72,7 @@ class SnapshotCalls(Client):
 
     async def list_snapshots(self, *, repo_id: str = "") -> list[Snapshot]:
         """All snapshots, of one repository or of all, without their files."""
-        request = ListSnapshotsRequest(repo_id=repo_id)
+        request = ListSnapshotsRequest(repo_id=repo_id, page_size=LIST_PAGE)
 
         async def page(token: str) -> ListSnapshotsResponse:
             request.page_token = token
@@ -137,13 +141,22 @@ class SnapshotCalls(Client):
         return await self._snapshots.DeleteSnapshot(request, timeout=timeout)
 
     async def prune_cache(
-        self, *, quota_bytes: int | None = None, unused_for: float | None = None, validate_only: bool = False
+        self,
+        *,
+        quota_bytes: int | None = None,
+        unused_for: float | None = None,
+        validate_only: bool = False,
+        timeout: float | None = PRUNE_DEADLINE,
     ) -> PruneCacheResponse:
-        """Removes what was not used for `unused_for` seconds, or until the cache is within its quota."""
+        """Removes what was not used for `unused_for` seconds, or until the cache is within its quota.
+
+        Raises:
+            SlipwayError: INVALID_FIELDS, DEADLINE: what was taken until then is gone.
+        """
         request = PruneCacheRequest(
             quota_bytes=quota_bytes, unused_for=duration(unused_for), validate_only=validate_only
         )
-        return await self._snapshots.PruneCache(request)
+        return await self._snapshots.PruneCache(request, timeout=timeout)
 
     def export_snapshot(
         self, name: str, directory: str, *, selection: Selection | None = None
@@ -172,6 +185,10 @@ class SnapshotCalls(Client):
         """Where the cache's bytes are."""
         return (await self._snapshots.GetCacheUsage(GetCacheUsageRequest(), timeout=timeout)).usage
 
+    async def get_cache_usage_by_repo(self, *, timeout: float | None = None) -> GetCacheUsageResponse:
+        """As `get_cache_usage`, with what each repository takes."""
+        return await self._snapshots.GetCacheUsage(GetCacheUsageRequest(by_repo=True), timeout=timeout)
+
     async def pin_snapshot(
         self,
         repo_id: str,
@@ -182,6 +199,7 @@ class SnapshotCalls(Client):
         selection: Selection | None = None,
         ttl: float | None = None,
         keep: bool = False,
+        release_refusal: str = "",
     ) -> PinSnapshotResponse:
         """Holds files of a snapshot, or renews the pin that this holder has on it for this claim.
 
@@ -193,6 +211,7 @@ class SnapshotCalls(Client):
             selection: which files; None is all. Those of the newest call count.
             ttl: seconds that it holds unless renewed, at most 30 days; None is 24 h.
             keep: holds without an end; excludes `ttl`.
+            release_refusal: says no to a release that was asked for, and why.
 
         Raises:
             SlipwayError: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY.
@@ -205,6 +224,7 @@ class SnapshotCalls(Client):
             claim=claim,
             ttl=duration(ttl),
             keep=keep,
+            release_refusal=release_refusal,
         )
         return await self._snapshots.PinSnapshot(request)
 
@@ -218,7 +238,8 @@ class SnapshotCalls(Client):
 
     async def list_pins(self, *, holder: str = "", snapshot: str = "") -> list[Pin]:
         """All pins, of one holder and on one snapshot or of all."""
-        request = ListPinsRequest(holder=holder, snapshot=resource_name("snapshots", snapshot) if snapshot else "")
+        name = resource_name("snapshots", snapshot) if snapshot else ""
+        request = ListPinsRequest(holder=holder, snapshot=name, page_size=LIST_PAGE)
 
         async def page(token: str) -> ListPinsResponse:
             request.page_token = token

@@ -27,6 +27,7 @@ def model_spec(
     idle_ttl: float | None = None,
     aliases: Iterable[str] = (),
     pinned: bool = False,
+    load_on_demand: bool = False,
 ) -> ModelSpec:
     """A ModelSpec of a repository, or of a `path` on the runner's host.
 
@@ -51,6 +52,7 @@ def model_spec(
         idle_ttl=duration(idle_ttl),
         aliases=aliases,
         pinned=pinned,
+        load_on_demand=load_on_demand,
     )
     if path:
         spec.path = path

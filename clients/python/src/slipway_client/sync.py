@@ -13,15 +13,14 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 import anyio
-import grpc
 from anyio.from_thread import BlockingPortal
 
 from slipway_client.backoff import Backoff
-from slipway_client.channel import UNARY_DEADLINE
 from slipway_client.client import Client
+from slipway_client.connection import ConnectionOptions
 from slipway_client.registry import Registry
 from slipway_client.runner import Runner
 
@@ -58,18 +57,9 @@ class SyncClient(Generic[ClientT]):
         self._portal = portal
 
     @classmethod
-    def connect(
-        cls,
-        address: str,
-        *,
-        deadline: float = UNARY_DEADLINE,
-        credentials: grpc.ChannelCredentials | None = None,
-        backoff: Backoff | None = None,
-    ) -> Self:
+    def connect(cls, address: str, *, backoff: Backoff | None = None, **options: Unpack[ConnectionOptions]) -> Self:
         """As the asynchronous client's."""
-        connect = functools.partial(
-            cls._asynchronous.connect, address, deadline=deadline, credentials=credentials, backoff=backoff
-        )
+        connect = functools.partial(cls._asynchronous.connect, address, backoff=backoff, **options)
         return cls(shared_loop().call(connect), shared_loop())
 
     def close(self) -> None:
@@ -160,6 +150,7 @@ class SyncRegistry(SyncClient[Registry]):
     export_snapshot = yielding(Registry.export_snapshot)
     import_snapshot = yielding(Registry.import_snapshot)
     get_cache_usage = returning(Registry.get_cache_usage)
+    get_cache_usage_by_repo = returning(Registry.get_cache_usage_by_repo)
     pin_snapshot = returning(Registry.pin_snapshot)
     unpin_snapshot = returning(Registry.unpin_snapshot)
     list_pins = returning(Registry.list_pins)

@@ -35,6 +35,10 @@ class Display(Protocol):
         """Something to know about it."""
         ...
 
+    def line(self, text: Text) -> None:
+        """A line that stays, as it is."""
+        ...
+
     def finish(self) -> None:
         """The last step shown came to its end."""
         ...
@@ -67,6 +71,10 @@ class LineDisplay:
         self._console.print(f"{step.doing}: {detail}" if detail else step.doing)
 
     def note(self, text: str) -> None:
+        """Prints the text."""
+        self._console.print(text)
+
+    def line(self, text: Text) -> None:
         """Prints the text."""
         self._console.print(text)
 
@@ -105,6 +113,10 @@ class BarDisplay:
     def note(self, text: str) -> None:
         """Prints the text above the bar."""
         self._console.print(Text.assemble(("! ", "yellow"), text))
+
+    def line(self, text: Text) -> None:
+        """Prints the text above the bar."""
+        self._console.print(text)
 
     def finish(self) -> None:
         """Keeps a line of the last step."""

@@ -1,4 +1,4 @@
-"""`slipway pull`, `downloads`, `pause`, `resume`, `cancel` and `uninstall`."""
+"""`slipway pull`, `downloads`, `pause`, `resume` and `cancel`."""
 
 import time
 from typing import Annotated
@@ -12,7 +12,6 @@ from slipway_client.cli.display import display
 from slipway_client.cli.session import Session, goes_on, session, telling, usage
 from slipway_client.cli.steps import download_step
 from slipway_client.downloads import FINAL_STATES, select
-from slipway_client.errors import NotFound
 from slipway_client.registry import Registry
 from slipway_client.specs import repo_and_revision
 from slipway_client.words import word
@@ -109,33 +108,6 @@ def cancel(
             return (await registry.cancel_download(ident, discard_partial=discard)).download
 
     _show(current, current.run(work))
-
-
-def uninstall(
-    context: typer.Context,
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="What to remove from the cache.")],
-) -> None:
-    """Unload a repository's models everywhere and delete it from the cache."""
-    current = session(context)
-
-    async def work() -> None:
-        async with current.registry() as registry:
-            snapshots = await registry.list_snapshots(repo_id=repo)
-            if not snapshots:
-                raise NotFound("SNAPSHOT_NOT_FOUND", f"nothing of {repo} is in the cache")
-            for snapshot in snapshots:
-                deleted = await registry.delete_snapshot(snapshot.name, force=True)
-                if current.as_json:
-                    current.output.json(deleted)
-                    continue
-                released = ", ".join(deleted.released_holders)
-                current.output.line(
-                    ("✓ ", "green"),
-                    f"deleted {repo}@{fmt.commit(snapshot.commit)}: {fmt.size(deleted.freed_bytes)} freed",
-                    f", after {released} had released it" if released else "",
-                )
-
-    current.run(work)
 
 
 def short_id(download: Download) -> str:

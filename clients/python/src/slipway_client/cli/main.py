@@ -12,6 +12,8 @@ import anyio
 import typer
 
 from slipway_client.cli import catalog, chat, downloads, exit_codes, models, status, watching
+from slipway_client.cli.cache import remove
+from slipway_client.cli.cache.commands import cache
 from slipway_client.cli.output import Output
 from slipway_client.cli.session import Interrupted, Run, Session
 from slipway_client.cli.settings import SettingsInvalid, resolve
@@ -31,6 +33,7 @@ app = typer.Typer(
 
 FIND = "Find"
 FETCH = "Download"
+KEEP = "Keep and remove"
 RUN = "Run"
 LOOK = "Look"
 
@@ -42,13 +45,14 @@ for panel, commands in {
         downloads.pause,
         downloads.resume,
         downloads.cancel,
-        downloads.uninstall,
     ),
+    KEEP: (remove.uninstall,),
     RUN: (models.load, models.unload, models.activate, models.ps, models.logs, chat.chat),
     LOOK: (status.status, watching.watch),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(cache, rich_help_panel=KEEP)
 
 
 def _version(wanted: bool) -> None:

@@ -13,6 +13,8 @@ from slipway.runner.v1.model_service_pb2 import LoadModelResponse
 
 from slipway_client.cli import format as fmt
 from slipway_client.cli.display import display
+from slipway_client.cli.output import plain
+from slipway_client.cli.quantities import parse_duration
 from slipway_client.cli.session import Session, goes_on, session, telling, usage
 from slipway_client.cli.steps import model_step
 from slipway_client.runner import Runner
@@ -46,13 +48,26 @@ def load(
     backend: Annotated[str, typer.Option(help="llama-server, vllm, transformers … instead of the one that fits.")] = "",
     task: Annotated[TaskWord | None, typer.Option(help="What it is served for, instead of what its files say.")] = None,
     evict: Annotated[bool, typer.Option("--evict", help="Unload idle models to make room.")] = False,
+    idle_ttl: Annotated[
+        str, typer.Option(metavar="DURATION", help="Unload it after so long without a request: 30m. [never]")
+    ] = "",
+    on_demand: Annotated[
+        bool, typer.Option("--on-demand", help="Load it again for a request, once it was idle or had to make room.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait until it is loaded.")] = False,
 ) -> None:
     """Load a model, downloading it first if need be."""
     current = session(context)
     repo_id, revision = ("", "") if repo.startswith("/") else usage(lambda: repo_and_revision(repo))
     spec = model_spec(
-        repo_id, revision, path="" if repo_id else repo, variant=variant, backend=backend, task=task or ""
+        repo_id,
+        revision,
+        path="" if repo_id else repo,
+        variant=variant,
+        backend=backend,
+        task=task or "",
+        idle_ttl=usage(lambda: parse_duration(idle_ttl)) if idle_ttl else None,
+        load_on_demand=on_demand,
     )
 
     async def work() -> None:
@@ -152,7 +167,7 @@ def logs(
                 if current.as_json:
                     current.output.json(piece)
                 else:
-                    current.output.console.file.write(piece.text)
+                    current.output.console.file.write(plain(piece.text))
                     current.output.console.file.flush()
 
     current.run(work)

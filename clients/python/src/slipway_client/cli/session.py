@@ -9,7 +9,7 @@ import typer
 
 from slipway_client.cli.output import Output
 from slipway_client.cli.settings import Settings
-from slipway_client.errors import SlipwayError, Unavailable
+from slipway_client.errors import NotServed, SlipwayError, Unavailable
 from slipway_client.registry import Registry
 from slipway_client.runner import Runner
 from slipway_client.watch import OnDisconnect
@@ -70,14 +70,17 @@ class Session:
         raise self.explained(error) from error
 
     def explained(self, error: SlipwayError) -> SlipwayError:
-        """The error itself, or one that says what to do where only the connection has spoken."""
-        if error.from_service or type(error) is not Unavailable:
-            return error
+        """The error itself, or one that says what to do where the service itself could not."""
         names = {self.settings.registry: "registry", self.settings.runner: "runner"}
         if (name := names.get(error.address)) is None:
             return error
-        text = f"no {name} answers at {error.address}; is slipway-{name} running? --{name} HOST:PORT names another"
-        return Unavailable(error.reason, text, code=error.code, details=error.details)
+        if type(error) is Unavailable and not error.from_service:
+            said = f"no {name} answers at {error.address}; is slipway-{name} running? --{name} HOST:PORT names another"
+        elif type(error) is NotServed:
+            said = f"what answers at {error.address} does not serve this; is it slipway-{name}, and not an older one?"
+        else:
+            return error
+        return type(error)(error.reason, said, code=error.code, details=error.details)
 
 
 def session(context: typer.Context) -> Session:
@@ -86,12 +89,12 @@ def session(context: typer.Context) -> Session:
 
 
 @contextmanager
-def goes_on(note: str) -> Iterator[None]:
-    """Ctrl-C within raises Interrupted with this note: only the waiting ends."""
+def goes_on(note: str | Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C within raises Interrupted with this note: what goes on, or what remains."""
     try:
         yield
     except anyio.get_cancelled_exc_class():
-        raise Interrupted(note) from None
+        raise Interrupted(note if isinstance(note, str) else note()) from None
 
 
 def telling(note: Callable[[str], None]) -> OnDisconnect:

@@ -11,6 +11,9 @@ from slipway_client.cli import format as fmt
 from slipway_client.error_details import from_status
 from slipway_client.words import word
 
+RATE_AFTER = 1.0
+"""Seconds after which a mean rate says something."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -82,6 +85,22 @@ def _transfer(download: Download) -> Step:
         fraction=_fraction(download),
         numbers=" · ".join(numbers),
         result=fmt.size(progress.total_bytes),
+    )
+
+
+def bytes_step(key: str, doing: str, done: str, *, done_bytes: int, total_bytes: int, elapsed: float) -> Step:
+    """Work on bytes of which only the count is told; `elapsed` is seconds since it began, for rate and time left."""
+    numbers = [fmt.size_of(done_bytes, total_bytes)]
+    if elapsed >= RATE_AFTER and done_bytes:
+        rate = done_bytes / elapsed
+        numbers += [f"{fmt.size(rate)}/s", f"{fmt.seconds((total_bytes - done_bytes) / rate)} left"]
+    return Step(
+        key=key,
+        doing=doing,
+        done=done,
+        fraction=done_bytes / total_bytes if total_bytes else None,
+        numbers=" · ".join(numbers),
+        result=fmt.size(total_bytes),
     )
 
 

@@ -1,0 +1,1 @@
+"""`slipway cache …`: see, check, hold, copy and remove what is in the cache."""
