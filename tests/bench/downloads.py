@@ -1,230 +1,162 @@
-"""How fast downloads are, beside other programs: ``python -m tests.bench.downloads [--directory DIR] [--scale 0.1]``.
+"""How fast downloads are, beside other programs: ``python -m tests.bench downloads [--directory DIR] [--scale 0.1]``.
 
 Every contender is a process of its own that fetches the same files from the same emulated Hub into the same file
-system. Of the others the whole process is measured: wall time, CPU seconds (user and system), peak memory; of ours,
-which is a service, one download in it, and its memory over that of the idle process. Ours hashes and syncs; of the
-others only the one called so does.
+system: one in memory, or with --directory a disk's. They take turns, so that a busy machine is busy for all of them,
+and the median of each one's turns counts. Writes build/bench/downloads.md and .svg.
 """
 
 import argparse
-import json
 import os
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from tests.bench.plot import bars
+import trustme
+
+from tests.bench.contenders.downloaders import CONTENDERS, Contender, Job, environment_for, missing, present
+from tests.bench.contenders.measured import FailedError, Figures, measure
+from tests.bench.download_report import MIB, Case, write
+from tests.bench.warm import read, warm_pages
 from tests.hub.process import HubProcess
 
-MIB = 1 << 20
 CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """Files to fetch, and the link they come over (bytes a second for each connection; None: as fast as it goes)."""
-
-    name: str
-    files: int
-    size: int
-    per_connection: float | None = None
-
+IN_MEMORY = Path("/dev/shm")
+# What lies there at once, and what a contender takes besides.
+ROOM_BYTES = 4 << 30
 
 CASES = (
-    Case(name="1 x 2 GiB", files=1, size=2048 * MIB),
-    Case(name="8 x 256 MiB", files=8, size=256 * MIB),
+    Case(name="1 x 2 GiB", files=1, size=2048 * MIB, rounds=5),
+    Case(name="8 x 256 MiB", files=8, size=256 * MIB, rounds=5),
+    Case(name="1 x 1 GiB over https", files=1, size=1024 * MIB, tls=True),
     Case(name="1 x 512 MiB, 25 MB/s a connection", files=1, size=512 * MIB, per_connection=25e6),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One contender's work: where the Hub is, what to fetch, and an empty directory to fetch it to."""
+class Stage:
+    """A case with its Hub and repository ready."""
 
-    endpoint: str
-    repo: str
-    commit: str
-    listing: Sequence[Sequence[Any]]
-    directory: Path
+    case: Case
+    contenders: Sequence[Contender]
+    job: Job  # but for the directory
+    authority: Path | None  # signed the Hub's certificate
+    runs: dict[str, list[Figures]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def urls(self) -> list[str]:
-        return [f"{self.endpoint}/{self.repo}/resolve/{self.commit}/{file[0]}" for file in self.listing]
-
-
-def ours(job: Job, transport: str) -> list[str]:
-    creation = json.dumps({"repo": job.repo, "commit": job.commit, "files": job.listing})
-    return [
-        sys.executable,
-        "-m",
-        "tests.bench.contenders.registry",
-        str(job.directory),
-        job.endpoint,
-        transport,
-        creation,
-    ]
+    def turn(self, contender: Contender, root: Path, patience: float) -> None:
+        """Let one contender fetch it once; it has `patience` seconds."""
+        directory = Path(tempfile.mkdtemp(dir=root, prefix="slipway-bench-"))
+        job = replace(self.job, directory=directory)
+        try:
+            os.sync()  # nobody pays for what was written before
+            figures = measure(contender.command(job), environment_for(job, contender, self.authority), patience)
+            self.runs.setdefault(contender.name, []).append(figures)
+        except FailedError as error:
+            self.failures[contender.name] = str(error)
+        finally:
+            shutil.rmtree(directory)
 
 
-def hf(job: Job) -> list[str]:
-    return [str(Path(sys.executable).with_name("hf")), "download", job.repo, "--revision", job.commit]
+@contextmanager
+def staged(cases: Sequence[Case], contenders: Sequence[Contender], blobs: Path) -> Iterator[Sequence[Stage]]:
+    """Hubs with every case's repository; https is served under an authority made for this run."""
+    with ExitStack() as stack:
+        keys = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        authority, certificate = keys / "ca.pem", keys / "server.pem"
+        ca = trustme.CA()
+        ca.cert_pem.write_to_path(authority)
+        ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+        stages = []
+        for case in cases:
+            options = ["--tls", str(certificate)] if case.tls else []
+            trusted = authority if case.tls else None
+            hub = stack.enter_context(HubProcess("--blob-directory", str(blobs), *options, ca=trusted))
+            taking_part = [each for each in contenders if each.over_tls or not case.tls]
+            stages.append(Stage(case=case, contenders=taking_part, job=published(hub, case), authority=trusted))
+        yield stages
 
 
-def curl(job: Job) -> list[str]:
-    outputs = [part for number, url in enumerate(job.urls) for part in ("-o", str(job.directory / f"{number}"), url)]
-    return ["curl", "-sSfL", "--parallel", *outputs]
-
-
-def curl_hashed_and_synced(job: Job) -> list[str]:
-    quoted = " ".join(f"'{part}'" for part in curl(job))
-    return ["bash", "-ec", f"{quoted} && sha256sum {job.directory}/[0-9]* > /dev/null && sync -f {job.directory}"]
-
-
-def aria2c(job: Job) -> list[str]:
-    targets = "\n".join(f"{url}\n  out={number}" for number, url in enumerate(job.urls))
-    (job.directory / "urls").write_text(targets)
-    options = ["-q", "-x8", "-s8", "-j8", "--min-split-size=4M", "--file-allocation=falloc"]
-    return ["aria2c", *options, "-d", str(job.directory), "-i", str(job.directory / "urls")]
-
-
-CONTENDERS: Mapping[str, tuple[Callable[[Job], list[str]], Mapping[str, str]]] = {
-    "slipway, http": (lambda job: ours(job, "HTTP"), {}),
-    "slipway, xet": (lambda job: ours(job, "XET"), {}),
-    "hf download, http": (hf, {"HF_HUB_DISABLE_XET": "1"}),
-    "hf download, xet": (hf, {}),
-    "curl": (curl, {}),
-    "curl && sha256sum && sync": (curl_hashed_and_synced, {}),
-    "aria2c": (aria2c, {}),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What one run cost: seconds, CPU seconds, bytes of memory at the peak."""
-
-    wall: float
-    cpu: float
-    memory: int
-
-
-def measure(command: Sequence[str], environment: Mapping[str, str]) -> Figures:
-    """Run a program to its end.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    begin = time.monotonic()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, cwd=CHECKOUT, env=dict(environment), stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.monotonic() - begin
-        if process.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{command[0]} ended with {process.returncode}: {said.read()[-2000:]!r}")
-        said.seek(0)
-        lines = said.read().splitlines()
-    if lines and lines[-1].startswith(b'{"wall"'):
-        return Figures(**json.loads(lines[-1]))
-    return Figures(wall=wall, cpu=usage.ru_utime + usage.ru_stime, memory=usage.ru_maxrss * 1024)
-
-
-def environment_for(directory: Path, endpoint: str, extra: Mapping[str, str]) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(directory), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return inherited | own | {"HF_HUB_DISABLE_UPDATE_CHECK": "1", "NO_PROXY": "127.0.0.1"} | dict(extra)
-
-
-def run_case(case: Case, hub: HubProcess, root: Path, only: Sequence[str], rounds: int) -> dict[str, list[Figures]]:
+def published(hub: HubProcess, case: Case) -> Job:
+    """Put the case's files on a Hub, and limit its links."""
     files = {f"{number}.safetensors": {"random": case.size, "seed": number} for number in range(case.files)}
     repo = f"bench/{case.files}x{case.size}"
     commit = hub.add_repo(repo, files, xet=True)
-    listing = listing_of(hub, repo, commit)
-    hub.throttle("cdn", per_connection=case.per_connection)
-    hub.throttle("cas", per_connection=case.per_connection)
-    found: dict[str, list[Figures]] = {}
-    for _ in range(rounds):
-        for name, (command, extra) in CONTENDERS.items():
-            if not any(part in name for part in only) or (name == "aria2c" and not shutil.which("aria2c")):
-                continue
-            directory = Path(tempfile.mkdtemp(dir=root, prefix="bench-"))
-            job = Job(endpoint=hub.endpoint, repo=repo, commit=commit, listing=listing, directory=directory)
-            try:
-                os.sync()  # nobody pays for what was written before
-                figures = measure(command(job), environment_for(directory, hub.endpoint, extra))
-            finally:
-                shutil.rmtree(directory)
-            found.setdefault(name, []).append(figures)
-    return found
-
-
-def listing_of(hub: HubProcess, repo: str, commit: str) -> list[list[Any]]:
-    """The files as the driver takes them, read from the Hub's API."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(f"{hub.endpoint}/api/models/{repo}/tree/{commit}?recursive=true") as answer:
-        entries = json.load(answer)
-    return [
-        [entry["path"], entry["size"], entry["lfs"]["oid"], True, entry.get("xetHash") or ""]
-        for entry in entries
-        if entry["type"] == "file" and "lfs" in entry
+    for origin in ("cdn", "cas"):
+        hub.throttle(origin, per_connection=case.per_connection)
+    listing = [
+        [entry["path"], entry["size"], entry["lfs"]["oid"], True, entry["xetHash"]]
+        for entry in hub.get(f"/api/models/{repo}/tree/{commit}?recursive=true")
+        if "lfs" in entry
     ]
+    return Job(endpoint=hub.endpoint, repo=repo, commit=commit, listing=listing, directory=Path())
 
 
-def median(runs: Sequence[Figures]) -> Figures:
-    return Figures(
-        wall=statistics.median(run.wall for run in runs),
-        cpu=statistics.median(run.cpu for run in runs),
-        memory=int(statistics.median(run.memory for run in runs)),
-    )
+def compete(stages: Sequence[Stage], root: Path, blobs: Path, rounds: int, deadline: float) -> None:
+    """Run rounds of turns, until the deadline (monotonic) at the latest: who is not compared has one turn."""
+    took: dict[str, float] = {}
+    for goal in (True, False):
+        for stage in stages:
+            begin = time.monotonic()
+            play(stage, root, blobs, deadline, [each for each in stage.contenders if each.goal is goal])
+            if goal:
+                took[stage.case.name] = time.monotonic() - begin
+    for number in range(1, rounds):
+        for stage in stages:
+            if number < stage.case.rounds and time.monotonic() + took[stage.case.name] < deadline:
+                play(stage, root, blobs, deadline, [each for each in stage.contenders if each.goal])
 
 
-def table(case: Case, found: Mapping[str, Figures]) -> str:
-    total = case.files * case.size
-    rows = [
-        f"| {name} | {run.wall:.2f} | {total / run.wall / 1e6:.0f} | {run.cpu:.2f} | {run.memory / MIB:.0f} |"
-        for name, run in found.items()
-    ]
-    head = [f"### {case.name}", "", "| | wall s | MB/s | CPU s | peak MiB |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows, ""])
+def play(stage: Stage, root: Path, blobs: Path, deadline: float, contenders: Sequence[Contender]) -> None:
+    """Give each of them a turn, as long as there is time."""
+    for number in range(stage.case.files):
+        read(blobs / f"random-{stage.case.size}-{number}")
+    for contender in contenders:
+        if (left := deadline - time.monotonic()) > 0:
+            print(f"{stage.case.name}: {contender.name}", flush=True)
+            stage.turn(contender, root, left)
+        else:
+            stage.failures.setdefault(contender.name, "there was no time left for it")
+
+
+def default_directory() -> Path:
+    """Memory where there is room, so that a disk's moods are not measured; else the checkout's disk."""
+    roomy = IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM_BYTES
+    return IN_MEMORY if roomy else CHECKOUT / "build" / "bench"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench downloads")
+    parser.add_argument("--directory", type=Path, default=default_directory(), help="where to download to")
+    parser.add_argument("--blobs", type=Path, default=CHECKOUT / "build" / "bench-blobs", help="keeps the content")
+    parser.add_argument("--scale", type=float, default=1.0, help="of all sizes")
+    parser.add_argument("--rounds", type=int, default=5, help="at most, of those who are compared")
+    parser.add_argument("--minutes", type=float, default=7.5, help="no turn begins later, nor lasts longer")
+    parser.add_argument("--only", action="append", help="part of a contender's name; may be repeated")
+    parser.add_argument("--case", type=int, action="append", help="number of a case, from 0; may be repeated")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--directory", type=Path, default=CHECKOUT / "build", help="where to download to")
-    parser.add_argument("--blobs", type=Path, default=CHECKOUT / "build" / "bench-blobs", help="keeps the content")
-    parser.add_argument("--scale", type=float, default=1.0, help="of all sizes")
-    parser.add_argument("--rounds", type=int, default=3, help="the median counts")
-    parser.add_argument("--only", action="append", help="part of a contender's name; may be repeated")
-    parser.add_argument("--case", type=int, action="append", help="number of a case, from 0; may be repeated")
-    options = parser.parse_args()
+    options = parse_arguments()
+    deadline = time.monotonic() + options.minutes * 60
     for directory in (options.directory, options.blobs):
         directory.mkdir(parents=True, exist_ok=True)
-    report: list[str] = []
-    walls: dict[str, dict[str, float]] = {}
-    with HubProcess("--blob-directory", str(options.blobs)) as hub:
-        for number, case in enumerate(CASES):
-            if options.case and number not in options.case:
-                continue
-            scaled = Case(
-                name=case.name,
-                files=case.files,
-                size=int(case.size * options.scale),
-                per_connection=case.per_connection,
-            )
-            runs = run_case(scaled, hub, options.directory, options.only or [""], options.rounds)
-            found = {name: median(figures) for name, figures in runs.items()}
-            report.append(table(scaled, found))
-            walls[case.name] = {name: figures.wall for name, figures in found.items()}
-            print(report[-1], flush=True)
-    (CHECKOUT / "build" / "downloads.md").write_text("\n".join(report))
-    (CHECKOUT / "build" / "downloads.svg").write_text(bars(walls))
+    chosen = [each for each in present(CONTENDERS) if any(part in each.name for part in options.only or [""])]
+    scaled = "" if options.scale == 1 else f", sizes times {options.scale:g}"
+    cases = [
+        replace(case, size=int(case.size * options.scale), name=case.name + scaled)
+        for number, case in enumerate(CASES)
+        if options.case is None or number in options.case
+    ]
+    for line in missing():
+        print(line, flush=True)
+    with staged(cases, chosen, options.blobs) as stages, warm_pages(ROOM_BYTES):
+        compete(stages, options.directory, options.blobs, options.rounds, deadline)
+    write([(stage.case, stage.runs, stage.failures) for stage in stages], options.directory)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from slipway_runner.process import proc
 from slipway_service.values import ListenAddress
 
 from tests.bench.contenders import pacer
+from tests.bench.report import Report
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOKENS_PER_SECOND = 50
@@ -192,7 +193,7 @@ async def until_connected(port: int) -> None:
                 return
 
 
-async def compare(seconds: float, nginx_program: str | None) -> None:
+async def compare(seconds: float, nginx_program: str | None, report: Report) -> None:
     async with AsyncExitStack() as stack:
         port = stack.enter_context(upstream())
         contenders = [Contender("direct", port, None)]
@@ -200,22 +201,20 @@ async def compare(seconds: float, nginx_program: str | None) -> None:
         contenders.append(await stack.enter_async_context(gateway(folder, port)))
         if nginx_program:
             contenders.append(await stack.enter_async_context(nginx(nginx_program, folder, port)))
-        print("| load | by way of | p50 | added p50 | added p99 | tokens/s | of direct | CPU/token |")
-        print("|---|---|---|---|---|---|---|---|")
+        report.head("load", "by way of", "p50", "added p50", "added p99", "tokens/s", "of direct", "CPU/token")
         for streams, rate in (*((count, TOKENS_PER_SECOND) for count in STREAMS), (FLAT_OUT_STREAMS, 0)):
             results = [await measure(each, streams, rate, seconds) for each in contenders]
             load = f"{streams} x {rate}/s" if rate else f"{streams} flat out"
             for each, result in zip(contenders, results, strict=True):
-                print(row(load, each, result, results[0]), flush=True)
+                report.row(*cells(load, each, result, results[0]))
 
 
-def row(load: str, contender: Contender, result: Result, direct: Result) -> str:
-    cells = [load, contender.name, milliseconds(result.middle)]
+def cells(load: str, contender: Contender, result: Result, direct: Result) -> list[str]:
+    first = [load, contender.name, milliseconds(result.middle)]
     if contender.pid is None:
-        return "| " + " | ".join([*cells, "", "", f"{result.rate:,.0f}", "", ""]) + " |"
-    cells += [milliseconds(result.middle - direct.middle), milliseconds(result.late - direct.late)]
-    cells += [f"{result.rate:,.0f}", f"{result.rate / direct.rate:.1%}", f"{result.cpu * 1e6:.1f} µs"]
-    return "| " + " | ".join(cells) + " |"
+        return [*first, "", "", f"{result.rate:,.0f}", "", ""]
+    added = [milliseconds(result.middle - direct.middle), milliseconds(result.late - direct.late)]
+    return [*first, *added, f"{result.rate:,.0f}", f"{result.rate / direct.rate:.1%}", f"{result.cpu * 1e6:.1f} µs"]
 
 
 def milliseconds(seconds: float) -> str:
@@ -227,9 +226,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
     parser.add_argument("--nginx", default=shutil.which("nginx"), help="its program; default: the one on PATH")
     options = parser.parse_args()
-    if options.nginx is None:
-        print("There is no nginx to compare with: apt-get install nginx, or --nginx PATH.")
-    asyncio.run(compare(options.seconds, options.nginx))
+    with Report("gateway") as report:
+        if options.nginx is None:
+            report.say("Without nginx, which is not installed: apt-get install nginx-light, or --nginx PATH.\n")
+        asyncio.run(compare(options.seconds, options.nginx, report))
 
 
 if __name__ == "__main__":

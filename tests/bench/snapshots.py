@@ -73,9 +73,9 @@ def main() -> None:
         fill(hub)
         store = Store.in_directory(Path(directory))
         records = CacheRecords(store)
-        pins = PinBook(records)
+        pins = PinBook(records, time.time())
         index = CacheIndex(hub, records, pins, time.time)
-        log = SnapshotLog(pins.all())
+        log = SnapshotLog(store)
 
         def enter() -> None:
             for change in index.refresh():

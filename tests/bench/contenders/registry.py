@@ -1,6 +1,7 @@
 """A registry without its API, as it is configured by default: fetches one selection, says what that cost, and ends.
 
-The figures (one JSON object) are of the download alone, from its creation to SUCCEEDED: a registry is started once.
+The figures (one JSON object) are of the download alone, from its creation to SUCCEEDED, and its memory over that of the
+idle process: a registry is started once.
 """
 
 import json
@@ -17,6 +18,7 @@ from slipway_registry.jobs.records import Download, Progress, State
 from slipway_registry.jobs.store import Entry
 from slipway_registry.transfer.choice import Transport
 
+from tests.bench.contenders.measured import forget_peak, peak, resident
 from tests.faults.driver import parse_request
 
 
@@ -41,19 +43,19 @@ async def run(directory: Path, endpoint: str, transport: Transport, creation: st
     settings = EngineSettings(
         state_directory=directory / "state", hub=directory / "hub", endpoint=endpoint, transport=transport
     )
+    request = parse_request(json.loads(creation))
     async with download_engine(
         settings, credential=lambda: ANONYMOUS, quota=RateBudget(), listener=lambda _: told
     ) as engine:
-        usage, begin = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        idle = usage.ru_maxrss
-        if creation:
-            await engine.scheduler.create(parse_request(json.loads(creation)))
-            await told.ended.wait()
-            assert told.last
-            assert told.last.state is State.SUCCEEDED, told.last.failure
+        forget_peak()
+        usage, begin, idle = resource.getrusage(resource.RUSAGE_SELF), time.monotonic(), resident("self")
+        await engine.scheduler.create(request)
+        await told.ended.wait()
         wall, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_SELF)
+        assert told.last
+        assert told.last.state is State.SUCCEEDED, told.last.failure
         cpu = after.ru_utime - usage.ru_utime + after.ru_stime - usage.ru_stime
-        print(json.dumps({"wall": wall, "cpu": cpu, "memory": (after.ru_maxrss - idle) * 1024}), flush=True)
+        print(json.dumps({"wall": wall, "cpu": cpu, "memory": peak("self") - idle}), flush=True)
 
 
 if __name__ == "__main__":
