@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 BIN = Path(sys.executable).parent
 WAIT_SECONDS = 60.0
@@ -86,7 +89,12 @@ class Stack:
     """A registry, with these options and variables, and a runner on one Hub, and a person's shell beside them."""
 
     def __init__(
-        self, directory: Path, endpoint: str, *options: str, environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        endpoint: str,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        runner_options: tuple[str, ...] = (),
     ) -> None:
         self.hf_home = directory / "hf"
         base = {key: value for key, value in os.environ.items() if not key.startswith(("SLIPWAY_", "HF_"))}
@@ -94,6 +102,7 @@ class Stack:
         free = ("--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0")
         self.registry = Service("registry", directory / "registry", (*free, *options), self.environment)
         self.directory = directory
+        self.runner_options = runner_options
 
     @property
     def hub_cache(self) -> Path:
@@ -101,11 +110,20 @@ class Stack:
         return self.hf_home / "hub"
 
     def start(self) -> None:
-        """Start both."""
+        """Start both, or neither."""
         self.registry.start()
+        try:
+            self._start_runner()
+        except BaseException:
+            self.registry.stop()
+            raise
+
+    def _start_runner(self) -> None:
         arguments = ("--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--gateway-listen=127.0.0.1:0")
         registry = ("--registry", self.registry.address)
-        self.runner = Service("runner", self.directory / "runner", arguments + registry, self.environment)
+        self.runner = Service(
+            "runner", self.directory / "runner", arguments + registry + self.runner_options, self.environment
+        )
         self.runner.start()
 
     def stop(self) -> None:
@@ -129,9 +147,13 @@ class Stack:
             assert done.returncode == 0, f"slipway {' '.join(arguments)}: {done.stderr}\n{self.runner.log[-3000:]}"
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def curl(self, service: Service, method: str, request: object = None) -> Result:
-        """Call a method with `buf curl`, which learns the contract by reflection, as grpcurl does."""
+    def curl(self, service: Service, method: str, request: object = None, *, seconds: float = WAIT_SECONDS) -> Result:
+        """Call a method with `buf curl`, which learns the contract by reflection, as grpcurl does.
+
+        `seconds` is the deadline that the service is given.
+        """
         command: list[str | Path] = [BIN / "buf", "curl", "--http2-prior-knowledge", "--protocol", "grpc"]
+        command += ["--timeout", f"{seconds:g}s"]
         if request is not None:
             command += ["--data", json.dumps(request)]
         url = f"http://{service.address}" + (f"/{method}" if method else "")
@@ -143,6 +165,21 @@ class Stack:
             cwd=self.directory,
         )
         return Result(done.returncode, done.stdout, done.stderr)
+
+    def in_flight(self) -> float:
+        """Requests that the runner's models are answering, as its metrics count them."""
+        with urllib.request.urlopen(f"http://{self.runner.addresses['metrics']}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("slipway_gateway_in_flight{"))
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs, any thread of it; one that has ended and that init has not collected yet does not."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

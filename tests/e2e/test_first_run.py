@@ -4,10 +4,9 @@ import json
 import urllib.request
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.e2e.stack import Stack, wait_for
+from tests.e2e.stack import Stack, running, wait_for
 from tests.hub.models.demo import SMALL_LLAMA, TINY_CHAT
 
 CHAT = "slipway-demo/tiny-chat-GGUF"
@@ -60,9 +59,9 @@ def test_a_model_is_loaded_watched_asked_and_unloaded(
     assert stack.slipway("chat", backend, "Hello").out.strip() == sentence
 
     pids = model["pids"]
-    assert all(psutil.pid_exists(pid) for pid in pids)
+    assert all(running(pid) for pid in pids)
     stack.slipway("unload", backend)
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(running(pid) for pid in pids)
     assert backend not in stack.slipway("ps").out
 
 
@@ -95,14 +94,6 @@ def test_an_error_is_one_json_line_with_its_reason(stack: Stack) -> None:
     assert json.loads(line)["error"]["reason"] == "REPO_NOT_FOUND"
 
 
-def test_what_is_not_built_yet_says_so(stack: Stack) -> None:
-    result = stack.curl(stack.runner, "slipway.runner.v1.RunnerService/DrainRunner", {})
-
-    assert result.code != 0
-    assert json.loads(result.err)["code"] == "unimplemented"
-    assert json.loads(result.err)["message"].startswith("NOT_IMPLEMENTED: ")
-
-
 def test_logs_are_read_and_followed_to_the_end(stack: Stack) -> None:
     stack.slipway("load", CHAT, "--id", "talkative")
     assert "model loaded" in stack.slipway("logs", "talkative").out
@@ -122,7 +113,7 @@ def test_metrics_are_served_under_the_usual_names(stack: Stack) -> None:
 def test_a_runner_that_is_killed_finds_its_model_again(own_stack: Stack) -> None:
     before = own_stack.slipway("--json", "load", CHAT, "--id", "chat").lines[-1]
     own_stack.runner.kill()
-    assert psutil.pid_exists(before["pid"])
+    assert running(before["pid"])
 
     own_stack.runner.start()
     wait_for(lambda: _states(own_stack).get("chat") == "MODEL_STATE_LOADED", "the model to be adopted")

@@ -4,12 +4,18 @@ import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
+import anyio.from_thread
 import pytest
+from slipway_registry.jobs.queue import QueueSettings
 from slipway_registry.jobs.records import Download, State, WaitReason
+from slipway_registry.transfer.choice import Transport
 from slipway_service.fault import Fault, Reason
 
 from tests.hub.content import Random
@@ -20,15 +26,18 @@ from tests.integration.registry.engines import engine_in
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
+NOBODY = 65534
+QUEUE = QueueSettings(progress_interval=0.02, disk_interval=0.05, housekeeping_interval=600.0)
 
 
 @dataclass
 class Disk:
-    """What the file system says of itself; writes fail with ``code`` while that is set."""
+    """What the file system says of itself, and how often it was asked; writes fail with ``code`` while that is set."""
 
     free: int = 1 << 40
     total: int = 1 << 40
     code: int | None = None
+    asked: int = 0
 
 
 @pytest.fixture
@@ -37,6 +46,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     pwrite = os.pwrite
 
     def statvfs(_: object) -> SimpleNamespace:
+        state.asked += 1
         return SimpleNamespace(f_bavail=state.free // 4096, f_blocks=state.total // 4096, f_frsize=4096)
 
     def failing_pwrite(fd: int, data: memoryview, offset: int) -> int:
@@ -54,7 +64,9 @@ async def test_what_does_not_fit_now_waits_for_space(hub: HubEmulator, tmp_path:
     disk.free = 4 * MIB
     async with engine_in(tmp_path, hub.endpoint) as bench:
         created = await bench.create(repo)
-        await bench.told.until(lambda: bench.told.downloads(created.id)[-1].waiting_for is WaitReason.DISK)
+        waits = await bench.told.until_download(created.id, lambda found: found.waiting_for is WaitReason.DISK)
+        assert waits.failure
+        assert waits.failure.facts == {"needed": str(8 * MIB), "free": str(4 * MIB), "reserve": "0"}
         assert hub.journal.requests() == []
         assert State.RUNNING not in bench.told.states(created.id)
         disk.free = 16 * MIB
@@ -102,10 +114,107 @@ async def test_a_disk_that_fills_meanwhile_puts_the_download_back(
         assert full.state is State.QUEUED
         assert full.failure
         assert full.failure.reason is Reason.DISK_FULL
+        (missing,) = full.failure.preconditions
+        assert missing.type == "DISK"
+        assert missing.subject.startswith(str(tmp_path / "hub"))
         disk.code, disk.free = None, 1 << 40
         done = await bench.told.end(created.id)
         assert done.state is State.SUCCEEDED
         assert done.progress.resumed_bytes >= 10 * MIB
+
+
+async def test_space_is_looked_for_now_and_then_only(hub: HubEmulator, tmp_path: Path, disk: Disk) -> None:
+    large = hub.add_repo("org/large", {"model.gguf": Random(8 * MIB)})
+    small = hub.add_repo("org/small", {"config.json": b"{}"})
+    disk.free = 4 * MIB
+    async with engine_in(tmp_path, hub.endpoint, queue=replace(QUEUE, disk_interval=600.0)) as bench:
+        waiting = await bench.create(large)
+        await bench.told.until_download(waiting.id, lambda found: found.waiting_for is WaitReason.DISK)
+        assert (await bench.fetch(small)).state is State.SUCCEEDED
+        assert disk.asked == 2  # once for each
+        disk.free = 16 * MIB
+        await bench.scheduler.pause(waiting.id)
+        await bench.scheduler.resume(waiting.id)  # the caller knows better
+        assert (await bench.told.end(waiting.id)).state is State.SUCCEEDED
+
+
+class FastClock:
+    """A clock on which ten minutes take a tenth of a second, and what it was asked to wait for."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return anyio.current_time() * 6000
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        await anyio.sleep(seconds / 6000)
+
+
+async def test_a_quota_that_only_writing_meets_is_tried_ever_more_seldom(
+    hub: HubEmulator, tmp_path: Path, disk: Disk
+) -> None:
+    """statvfs tells of the file system, not of a project's quota on it."""
+    repo = hub.add_repo("org/m", {"model.gguf": Random(8 * MIB)})
+    clock = FastClock()
+    queue = replace(QUEUE, disk_interval=10.0, disk_patience=100.0, progress_interval=601.0)
+    async with engine_in(tmp_path, hub.endpoint, queue=queue, clock=clock) as bench:
+        disk.code = errno.EDQUOT
+        created = await bench.create(repo)
+        await bench.told.until(lambda: bench.told.states(created.id).count(State.RUNNING) == 6)
+        disk.code = None
+        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+    assert [wait for wait in clock.waits if wait <= 100.0][:5] == [20.0, 40.0, 80.0, 100.0, 100.0]
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """What was written cannot be read back, until it is undone."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", fail)
+        yield patch
+
+
+def assert_unreadable(failed: Download) -> None:
+    assert failed.failure
+    assert (failed.state, failed.failure.reason) == (State.FAILED, Reason.DISK_FAULT)
+    assert failed.failure.facts["errno"] == "EIO"
+
+
+async def test_a_disk_that_cannot_be_read_back_is_named(
+    hub: HubEmulator, tmp_path: Path, unreadable: pytest.MonkeyPatch
+) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(8 * MIB)}, xet=True)
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET) as bench:
+        assert_unreadable(await bench.fetch(repo))
+        assert not bench.snapshot(repo).exists()
+        unreadable.undo()
+        assert (await bench.fetch(repo)).state is State.SUCCEEDED
+
+
+async def test_what_an_earlier_run_left_and_cannot_be_read_back_is_named(
+    hub: HubEmulator, tmp_path: Path, unreadable: pytest.MonkeyPatch
+) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(8 * MIB)})
+    hub.throttle.set("cdn", total=2.0 * MIB)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.told.some_bytes(created.id, MIB // 2)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        assert_unreadable(await bench.told.end(created.id))
+        assert not bench.snapshot(repo).exists()
+        assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) < 8 * MIB  # ended at once
+        hub.throttle.clear()
+        unreadable.undo()
+        assert (await bench.fetch(repo)).state is State.SUCCEEDED
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS])
@@ -171,6 +280,43 @@ async def test_a_state_disk_that_is_full_delays_and_loses_nothing(
         assert left == 0
 
 
+async def test_a_state_disk_that_fails_while_house_is_kept_stops_nothing(
+    hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = hub.add_repo("org/m", {"config.json": b"{}"})
+    failed = anyio.Event()
+
+    def fail() -> None:
+        anyio.from_thread.run_sync(failed.set)
+        raise Fault(Reason.DISK_FAULT, "disk I/O error")
+
+    async with engine_in(tmp_path, hub.endpoint, queue=replace(QUEUE, housekeeping_interval=0.01)) as bench:
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.store, "checkpoint", fail)
+            with anyio.fail_after(10):
+                await failed.wait()
+        assert (await bench.fetch(repo)).state is State.SUCCEEDED
+
+
+async def test_a_state_disk_that_is_full_does_not_keep_it_from_stopping(
+    hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(8 * MIB)})
+    stall = hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+
+    def full(_: object) -> Download:
+        raise Fault(Reason.DISK_FULL, "no space")
+
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.told.some_bytes(created.id, MIB)
+        monkeypatch.setattr(bench.store, "save", full)
+    hub.faults.remove(stall)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        done = await bench.told.end(created.id)
+        assert (done.state, done.progress.resumed_bytes > 0) == (State.SUCCEEDED, True)
+
+
 @pytest.fixture
 def tmpfs(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     """Mounts small file systems; needs root."""
@@ -203,3 +349,43 @@ async def test_a_real_disk_that_is_full(hub: HubEmulator, tmpfs: Callable[[int],
         await bench.told.until(lambda: bench.told.downloads(created.id)[-1].waiting_for is WaitReason.DISK)
         filler.unlink()
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+
+
+@pytest.mark.full
+async def test_a_real_read_only_mount(hub: HubEmulator, tmp_path: Path) -> None:
+    """Needs root."""
+    repo = hub.add_repo("org/m", {"config.json": b"{}"})
+    mount = partial(subprocess.run, check=True)
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        root = bench.paths(repo).root
+        root.mkdir()
+        mount(["mount", "--bind", root, root])
+        try:
+            mount(["mount", "-o", "remount,ro,bind", root])
+            failed = await bench.fetch(repo)
+            mount(["mount", "-o", "remount,rw,bind", root])
+            assert failed.failure
+            assert (failed.state, failed.failure.reason) == (State.FAILED, Reason.DISK_FAULT)
+            assert failed.failure.facts["errno"] == "EROFS"
+            assert failed.failure.facts["path"].startswith(str(root))
+            assert (await bench.fetch(repo)).state is State.SUCCEEDED
+        finally:
+            mount(["umount", root])
+
+
+@pytest.mark.full
+async def test_a_real_directory_that_may_not_be_written(hub: HubEmulator, tmp_path: Path) -> None:
+    """Needs root, to be somebody else for a while."""
+    repo = hub.add_repo("org/m", {"config.json": b"{}"})
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        for path in (tmp_path / "state", *(tmp_path / "state").iterdir()):
+            os.chown(path, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            failed = await bench.fetch(repo)
+        finally:
+            os.seteuid(0)
+        assert failed.failure
+        assert (failed.state, failed.failure.reason) == (State.FAILED, Reason.DISK_FAULT)
+        assert failed.failure.facts["errno"] == "EACCES"
+        assert (await bench.fetch(repo)).state is State.SUCCEEDED

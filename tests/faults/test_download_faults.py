@@ -1,13 +1,16 @@
 """What goes wrong between the Hub and us, one thing at a time, over http and over Xet: state, reason, bytes."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 from slipway_registry.hub.credentials import Credentials
+from slipway_registry.hub.errors import DEFAULT_RETRY_AFTER
 from slipway_registry.jobs.records import Download, State
 from slipway_registry.transfer.choice import Transport
 from slipway_registry.transfer.wire import WireSettings
@@ -79,6 +82,18 @@ class Case:
     skip: int = 0
 
 
+# Others of the same kind stay in the short lane.
+LONG_LANE = {"408", "500", "502", "504", "truncated, again and again", "a link that is over (401)"}
+
+
+def cases(table: Mapping[str, Case]) -> list[Any]:
+    """The rows of a table, some of them in the long lane only."""
+    return [
+        pytest.param(case, id=name, marks=[pytest.mark.full] if name in LONG_LANE else [])
+        for name, case in table.items()
+    ]
+
+
 HEALED = {
     "reset before the answer": Case(fault=Reset()),
     "reset in the middle": Case(fault=Reset(after=MIB + 1)),
@@ -102,7 +117,7 @@ HEALED = {
     "range ignored": Case(fault=IgnoreRange(), times=None),
     "range ignored by some": Case(fault=IgnoreRange(), times=2, skip=2),
     "another range": Case(fault=ContentRange(shift=MIB), times=2),
-    "Content-Length too short": Case(fault=ContentLength(delta=-1000, cut=True), times=5),
+    "Content-Length too short": Case(fault=ContentLength(delta=-1000, cut=True), times=3),
     "Content-Length too long": Case(fault=ContentLength(delta=1000), times=1),
     "an encoding": Case(fault=Headers({"Content-Encoding": "gzip"})),
     "the Hub's 503 once": Case(fault=Status(503), origin="hub", path="resolve/"),
@@ -110,7 +125,7 @@ HEALED = {
 }
 
 
-@pytest.mark.parametrize("case", HEALED.values(), ids=HEALED.keys())
+@pytest.mark.parametrize("case", cases(HEALED))
 async def test_http_heals_by_itself(hub: HubEmulator, tmp_path: Path, case: Case) -> None:
     repo = model(hub)
     rule = hub.faults.add(case.fault, case.path, origin=case.origin, times=case.times, skip=case.skip)
@@ -125,12 +140,25 @@ async def test_http_heals_by_itself(hub: HubEmulator, tmp_path: Path, case: Case
 
 
 XET_HEALED = {
+    "reset before the answer": Case(fault=Reset()),
     "reset in the middle": Case(fault=Reset(after=MIB + 1)),
     "truncated": Case(fault=Truncate(after=MIB + 1)),
+    "truncated, again and again": Case(fault=Truncate(after=MIB + 1), path="xorbs", times=12),
     "stalled": Case(fault=StallAfter(after=MIB + 1)),
-    "503": Case(fault=Status(503)),
+    "stalled before the answer": Case(fault=Delay(None)),
+    "408": Case(fault=Status(408)),
     "429": Case(fault=Status(429)),
+    "500": Case(fault=Status(500)),
+    "502": Case(fault=Status(502)),
+    "503": Case(fault=Status(503)),
+    "504": Case(fault=Status(504)),
+    "a link that is over (401)": Case(fault=Status(401), path="xorbs"),
     "a link that is over (403)": Case(fault=Status(403), path="xorbs"),
+    "no such xorb": Case(fault=Status(404), path="xorbs"),
+    "range ignored": Case(fault=IgnoreRange(), path="xorbs", times=None),
+    "Content-Length too short": Case(fault=ContentLength(delta=-1000, cut=True), path="xorbs", times=2),
+    "Content-Length too long": Case(fault=ContentLength(delta=1000), path="xorbs"),
+    "slow": Case(fault=Slow(rate=30e6), path="xorbs"),
     "no reconstruction": Case(fault=Status(503), path="reconstructions", times=2),
     "the token is not taken": Case(fault=Status(401), path="reconstructions", times=2),
     "no token": Case(fault=Status(503), path="xet-read-token", origin="hub"),
@@ -138,7 +166,7 @@ XET_HEALED = {
 }
 
 
-@pytest.mark.parametrize("case", XET_HEALED.values(), ids=XET_HEALED.keys())
+@pytest.mark.parametrize("case", cases(XET_HEALED))
 async def test_xet_heals_by_itself(hub: HubEmulator, tmp_path: Path, case: Case) -> None:
     repo = model(hub)
     origin: OriginName = "cas" if case.origin == "cdn" else case.origin
@@ -212,15 +240,17 @@ PERMANENT = {
 }
 
 
+@pytest.mark.parametrize(("transport", "path"), [(Transport.HTTP, "safetensors"), (Transport.XET, "xet-read-token")])
 @pytest.mark.parametrize(("fault", "expected"), PERMANENT.values(), ids=PERMANENT.keys())
 async def test_what_no_try_cures_fails_at_once(
-    hub: HubEmulator, tmp_path: Path, fault: Fault, expected: Reason
+    hub: HubEmulator, tmp_path: Path, fault: Fault, expected: Reason, transport: Transport, path: str
 ) -> None:
     repo = model(hub)
-    rule = hub.faults.add(fault, "safetensors", origin="hub")
-    async with engine_in(tmp_path, hub.endpoint, **SETTINGS) as bench:
+    rule = hub.faults.add(fault, path, origin="hub")
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **SETTINGS) as bench:
         failed = await bench.fetch(repo)
         assert (failed.state, reason(failed)) == (State.FAILED, expected)
+        assert bench.told.states(failed.id) == [State.QUEUED, State.RUNNING, State.FAILED]
         assert rule.struck <= 8  # one for each connection at most
         assert_nothing_published(bench, repo)
 
@@ -245,13 +275,14 @@ async def test_a_commit_that_is_deleted_meanwhile(hub: HubEmulator, tmp_path: Pa
         assert reason(await bench.told.end(created.id)) is Reason.REVISION_NOT_FOUND
 
 
-async def test_a_tag_that_moves_does_not_mix_commits(hub: HubEmulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", [Transport.HTTP, Transport.XET])
+async def test_a_tag_that_moves_does_not_mix_commits(hub: HubEmulator, tmp_path: Path, transport: Transport) -> None:
     repo = model(hub)
     first = repo.head
-    stall = hub.faults.add(StallAfter(after=MIB), origin="cdn")
-    async with engine_in(tmp_path, hub.endpoint, **SETTINGS) as bench:
+    stall = hub.faults.add(StallAfter(after=MIB), "cdn/|xorbs/")
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **SETTINGS) as bench:
         created = await bench.create(repo)
-        await bench.told.some_bytes(created.id, MIB)
+        await to_thread.run_sync(lambda: hub.journal.wait_for("cdn/|xorbs/"))
         repo.commit({"config.json": b'{"v": 2}', "model.safetensors": Random(SIZE, 2)})
         hub.faults.remove(stall)
         assert (await bench.told.end(created.id)).commit == first.id
@@ -260,17 +291,23 @@ async def test_a_tag_that_moves_does_not_mix_commits(hub: HubEmulator, tmp_path:
             assert hashlib.sha256(path.read_bytes()).hexdigest() == file.blob.sha256
 
 
-@pytest.mark.parametrize("origin", ["hub", "cdn"])
-async def test_a_hub_that_goes_away_and_comes_back(hub: HubEmulator, tmp_path: Path, origin: OriginName) -> None:
+@pytest.mark.parametrize(
+    ("transport", "origin"), [(Transport.HTTP, "hub"), (Transport.HTTP, "cdn"), (Transport.XET, "hub")]
+)
+async def test_a_hub_that_goes_away_and_comes_back(
+    hub: HubEmulator, tmp_path: Path, transport: Transport, origin: OriginName
+) -> None:
     repo = model(hub)
     hub.down(origin)
-    async with engine_in(tmp_path, hub.endpoint, transport=Transport.HTTP, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **SETTINGS) as bench:
         created = await bench.create(repo)
         for _ in range(5):  # more often than other faults are tried
             off = await bench.told.state(created.id, State.BACKING_OFF)
             count = len(bench.told.states(created.id))
             await bench.told.until(lambda count=count: len(bench.told.states(created.id)) > count)  # type: ignore[misc]
         assert (reason(off), off.tries) == (Reason.HUB_UNREACHABLE, 0)
+        assert off.failure
+        assert off.failure.retry_after is not None
         assert off.retry_time is not None
         assert off.away_since is not None
         hub.up(origin)
@@ -311,6 +348,9 @@ async def test_a_hub_that_stays_away_too_long(hub: HubEmulator, tmp_path: Path) 
     async with engine_in(tmp_path, hub.endpoint, policy=policy, **SETTINGS) as bench:
         failed = await bench.fetch(repo)
         assert (failed.state, reason(failed)) == (State.FAILED, Reason.HUB_UNREACHABLE)
+        assert bench.told.states(failed.id)[-2:] == [State.BACKING_OFF, State.FAILED]
+        assert failed.failure
+        assert failed.failure.retry_after == DEFAULT_RETRY_AFTER
 
 
 async def test_a_rate_limit_holds_everyone_back_until_its_time(hub: HubEmulator, tmp_path: Path) -> None:
@@ -321,6 +361,8 @@ async def test_a_rate_limit_holds_everyone_back_until_its_time(hub: HubEmulator,
         created = await bench.create(repo)
         off = await bench.told.state(created.id, State.BACKING_OFF)
         assert off.retry_time is not None
+        assert off.failure
+        assert off.failure.retry_after == 5.0
         assert (off.retry_time - off.update_time).total_seconds() == pytest.approx(5.0, abs=0.5)
         asked = len(hub.journal.requests("resolve/"))
         other = await bench.create(repo, paths=["config.json"])
@@ -367,6 +409,48 @@ async def test_the_bearer_stays_with_the_hub(hub: HubEmulator, tmp_path: Path) -
             assert (await bench.fetch(repo)).state is State.SUCCEEDED
     assert hub.journal.leaks() == []
     assert {e.headers.get("authorization") for e in hub.journal.requests(origin="hub")} == {"Bearer hf_ann"}
+
+
+@pytest.mark.parametrize("transport", [Transport.HTTP, Transport.XET])
+async def test_a_repository_that_is_renamed_meanwhile(hub: HubEmulator, tmp_path: Path, transport: Transport) -> None:
+    hub.add_user("ann", "hf_ann", access=["org/m", "org/new"])
+    repo = model(hub, private=True)
+    credential = Credentials(token="hf_ann").service()
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, credential=credential, **SETTINGS) as bench:
+        wanted = request(repo)
+        hub.catalogue.rename("org/m", "org/new")
+        created, _ = await bench.scheduler.create(wanted)
+        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+        assert wanted.repo == "org/m"
+        assert (bench.paths("org/m").refs / "main").read_text() == repo.head.id
+    assert hub.journal.leaks() == []
+
+
+async def test_a_token_of_the_storage_is_renewed_at_the_hub_only(hub: HubEmulator, tmp_path: Path) -> None:
+    """hf-xet renews it by itself, and follows redirects: the bearer must not go along."""
+    hub.add_user("ann", "hf_ann", access=["org/m"])
+    repo = model(hub, private=True)
+    hub.cas.token_ttl = 0  # what is handed out is over at once
+    elsewhere = Status(307, headers={"Location": hub.cdn_url + "/elsewhere"})
+    hub.faults.add(elsewhere, "xet-read-token", origin="hub", skip=1, times=1)
+    credential = Credentials(token="hf_ann").service()
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, credential=credential, **SETTINGS) as bench:
+        created = await bench.create(repo)
+        await to_thread.run_sync(lambda: hub.journal.wait_for("elsewhere"))
+        hub.cas.token_ttl = 3600
+        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+    assert hub.journal.leaks() == []
+
+
+@pytest.mark.parametrize("url", ["file:///etc", "local:///etc", "ftp://host/x", "//host/x"])
+async def test_a_storage_that_is_no_web_address_is_not_opened(hub: HubEmulator, tmp_path: Path, url: str) -> None:
+    repo = model(hub)
+    body = json.dumps({"casUrl": url, "accessToken": "x", "exp": 9_999_999_999})
+    hub.faults.add(Status(200, body=body), "xet-read-token", origin="hub")
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, **SETTINGS) as bench:
+        failed = await bench.fetch(repo)
+        assert (failed.state, reason(failed)) == (State.FAILED, Reason.HUB_ANSWER_UNSAFE)
+        assert_nothing_published(bench, repo)
 
 
 async def test_a_redirect_to_another_port_of_the_hub_gets_no_bearer(hub: HubEmulator, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from anyio import to_thread
 from slipway_registry.jobs.records import State
 from slipway_registry.transfer.choice import Transport
+from slipway_registry.transfer.wire import WireSettings
+from slipway_registry.transfer.xet import XetSettings
 
 from tests.hub.content import Random
 from tests.hub.emulator import HubEmulator
@@ -72,20 +74,24 @@ async def test_a_native_download_of_the_same_at_the_same_time(
         assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == SIZE
 
 
+@pytest.mark.parametrize("transport", [Transport.HTTP, Transport.XET])
 async def test_prune_during_a_download_costs_nothing(
-    hub: HubEmulator, tmp_path: Path, native: Native, repo: Repo
+    hub: HubEmulator, tmp_path: Path, native: Native, repo: Repo, transport: Transport
 ) -> None:
-    stall = hub.faults.add(StallAfter(2 * MIB), origin="cdn")
-    async with engine_in(tmp_path, hub.endpoint, transport=Transport.HTTP) as bench:
+    stall = hub.faults.add(StallAfter(2 * MIB), "cdn/|xorbs/")
+    # Longer than prune takes; hf-xet does not give up a request of its own before.
+    wire, xet = WireSettings(stall_timeout=4.0), XetSettings(stall_timeout=4.0, tries=1)
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, wire=wire, xet=xet) as bench:
         created = await bench.create(repo)
-        await bench.told.some_bytes(created.id, 6 * MIB)
+        await to_thread.run_sync(lambda: hub.journal.wait_for("cdn/|xorbs/"))
         pruned = await to_thread.run_sync(lambda: native.hf("cache", "prune", "--yes"))
         assert pruned.returncode == 0, pruned.stderr
         hub.faults.remove(stall)
         done = await bench.told.end(created.id)
         assert done.state is State.SUCCEEDED
         assert_whole(bench, repo)
-    assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == SIZE
+    if transport is Transport.HTTP:
+        assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == SIZE
 
 
 @pytest.mark.parametrize("transport", [Transport.HTTP, Transport.XET])
@@ -102,6 +108,25 @@ async def test_what_is_deleted_while_it_is_fetched_is_fetched_again(
         hub.faults.remove(stall)
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
         assert_whole(bench, repo)
+
+
+async def test_a_repository_that_is_removed_while_another_revision_comes(
+    hub: HubEmulator, tmp_path: Path, native: Native, repo: Repo
+) -> None:
+    first = repo.head.id
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        await bench.fetch(repo)
+        repo.commit({"config.json": b'{"v": 2}', "model.safetensors": Random(SIZE, 2)})
+        stall = hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+        created = await bench.create(repo)
+        await bench.told.some_bytes(created.id, 6 * MIB)
+        removed = await to_thread.run_sync(lambda: native.hf("cache", "rm", "model/org/m", "--yes"))
+        assert removed.returncode == 0, removed.stderr
+        assert not bench.snapshot(repo, first).exists()
+        hub.faults.remove(stall)
+        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+        assert_whole(bench, repo)
+    assert native.call(native_reads.scan)["warnings"] == []
 
 
 async def test_what_was_removed_is_fetched_again(hub: HubEmulator, tmp_path: Path, native: Native, repo: Repo) -> None:
@@ -162,6 +187,18 @@ async def test_a_wrong_blob_in_the_shared_store_is_replaced_and_stays_there(
         assert not blob.is_symlink()
         assert_whole(bench, repo)
         assert shared.read_bytes()[:100] == bytes(100)
+
+
+async def test_a_link_into_a_shared_store_that_is_gone_is_replaced(
+    hub: HubEmulator, tmp_path: Path, repo: Repo
+) -> None:
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        blob = bench.paths(repo).blobs / repo.head.files["model.safetensors"].etag
+        blob.parent.mkdir(parents=True)
+        blob.symlink_to("../../blobs/ab/gone")
+        assert (await bench.fetch(repo)).state is State.SUCCEEDED
+        assert not blob.is_symlink()
+        assert_whole(bench, repo)
 
 
 async def test_a_lock_that_a_stopped_client_holds_does_not_stop_us(

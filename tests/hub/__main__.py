@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -24,6 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--throttle", action="append", default=[], metavar="ORIGIN=BYTES", help="bytes a second, e.g. cdn=20e6"
     )
+    parser.add_argument("--tls", type=Path, metavar="PEM", help="a certificate for 127.0.0.1 and its key: serve https")
     parser.add_argument("--until-eof", action="store_true", help="end when standard input ends")
     return parser.parse_args()
 
@@ -38,6 +40,15 @@ def announce(emulator: HubEmulator, address_file: Path | None) -> None:
     print(line, flush=True)
 
 
+def tls_of(pem: Path | None) -> ssl.SSLContext | None:
+    """What the origins listen with, if they speak TLS."""
+    if pem is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
 def end_with_input(ended: threading.Event) -> None:
     """Read standard input to its end, which is that of the process that holds the other end of the pipe."""
     while os.read(sys.stdin.fileno(), 4096):
@@ -50,7 +61,7 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    emulator = HubEmulator(port=arguments.port, blob_directory=arguments.blob_directory)
+    emulator = HubEmulator(port=arguments.port, blob_directory=arguments.blob_directory, tls=tls_of(arguments.tls))
     if arguments.models is not None:
         load(emulator.catalogue, arguments.models)
     if arguments.demo:

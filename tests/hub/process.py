@@ -1,6 +1,7 @@
 """The emulator as a process of its own, so that what is measured shares no interpreter with it."""
 
 import json
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -19,13 +20,14 @@ _REQUEST_SECONDS = 300.0
 
 
 class HubProcess:
-    """A context manager around ``python -m tests.hub``; ``arguments`` are its own.
+    """A context manager around ``python -m tests.hub``; ``arguments`` are its own, ``ca`` signed what ``--tls`` names.
 
     It ends with this process, however that ends: its standard input is a pipe from here.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, ca: Path | None = None) -> None:
         self._command = [sys.executable, "-m", "tests.hub", "--until-eof", *arguments]
+        self._trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca))
         self._process: subprocess.Popen[bytes] | None = None
         self.addresses: dict[str, str] = {}
 
@@ -90,9 +92,13 @@ class HubProcess:
         value = {"origin": origin, "total": total, "per_connection": per_connection}
         self._call("POST", "/__throttle", value)
 
+    def get(self, path: str) -> Any:
+        """What a path of the HUB answers, as JSON."""
+        return self._call("GET", path)
+
     def _call(self, method: str, path: str, value: Any = None) -> Any:
         body = None if value is None else json.dumps(value).encode()
         request = urllib.request.Request(f"{self.endpoint}{path}", data=body, method=method)
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), self._trust)
         with direct.open(request, timeout=_REQUEST_SECONDS) as answer:
             return json.load(answer)

@@ -10,6 +10,8 @@ from slipway.registry.v1.catalog_service_pb2 import GetRepoResponse, SearchRepos
 from slipway.registry.v1.download_pb2 import Download
 from slipway.registry.v1.download_service_pb2 import CreateDownloadResponse
 from slipway.registry.v1.repo_pb2 import Repo, RepoSummary
+from slipway.registry.v1.snapshot_pb2 import Snapshot
+from slipway.registry.v1.snapshot_service_pb2 import ListSnapshotsResponse
 from slipway.runner.v1.runner_pb2 import Runner as RunnerInfo
 from slipway.runner.v1.runner_service_pb2 import GetRunnerResponse
 from slipway_client import Registry, Runner
@@ -30,7 +32,8 @@ async def test_every_call_has_a_deadline_a_request_id_and_the_callers_token() ->
         await registry.get_repo("org/m")
     first, second = fake.calls
     assert first.time_remaining is not None
-    assert UNARY_DEADLINE - 5 < first.time_remaining <= UNARY_DEADLINE
+    # On the wire a deadline from 10 to 100 s is rounded up to a tenth of a second (gRPC core, `Timeout::FromMillis`).
+    assert UNARY_DEADLINE - 5 < first.time_remaining <= UNARY_DEADLINE + 0.1
     assert first.metadata["x-hf-token"] == "hf_x"
     assert "x-hf-token" not in second.metadata
     assert len(first.metadata["x-request-id"]) == 32
@@ -177,3 +180,16 @@ async def test_tls() -> None:
     async with Runner.connect(f"localhost:{port}", credentials=credentials) as runner:
         assert (await runner.get_runner()).host == "h"
     await server.stop(None)
+
+
+async def test_lists_are_read_in_the_largest_pages_there_are() -> None:
+    async def page(request: object, _: Context) -> ListSnapshotsResponse:
+        number = int(getattr(request, "page_token", "") or 0)
+        snapshots = [Snapshot(name=f"snapshots/{number}")]
+        return ListSnapshotsResponse(snapshots=snapshots, next_page_token="1" if number == 0 else "")
+
+    fake = FakeService({"ListSnapshots": page})
+    async with serving(fake), Registry.connect(fake.address) as registry:
+        found = await registry.list_snapshots(repo_id="org/m")
+    assert [one.name for one in found] == ["snapshots/0", "snapshots/1"]
+    assert [(it.repo_id, it.page_size) for it in fake.requests("ListSnapshots")] == [("org/m", 1000)] * 2

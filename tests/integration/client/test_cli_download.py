@@ -18,15 +18,10 @@ from slipway.registry.v1.download_service_pb2 import (
     WatchDownloadsResponse,
 )
 from slipway.registry.v1.selection_pb2 import PatternSelection, Selection
-from slipway.registry.v1.snapshot_pb2 import Snapshot
-from slipway.registry.v1.snapshot_service_pb2 import (
-    DeleteSnapshotResponse,
-    ListSnapshotsResponse,
-)
 
 from tests.integration.client.command import slipway
 from tests.integration.client.fakes import Failure, FakeService, serving
-from tests.integration.client.resources import COMMIT, at, download, pulling
+from tests.integration.client.resources import at, download, pulling
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +90,7 @@ async def test_pull_of_what_fails_ends_with_its_reason() -> None:
     fake = pulling(download("RUNNING"), download("FAILED", error=error))
     async with serving(fake):
         ended = await slipway(fake, "pull", "org/m")
-    assert (ended.code, ended.err) == (7, "HASH_MISMATCH: the Hub serves another file\n")
+    assert (ended.code, ended.err) == (12, "HASH_MISMATCH: the Hub serves another file\n")
     assert ended.lines[-1] == "downloading: 5.0 GB"
 
 
@@ -150,29 +145,3 @@ async def test_verbs_of_downloads(verb: str, method: str, answer: Message) -> No
     assert ended.out.startswith("7f ")
     assert as_json.documents[0]["name"] == "downloads/7f"
     assert {request.name for request in fake.requests(method)} == {"downloads/7f"}
-
-
-async def test_uninstall_deletes_every_snapshot() -> None:
-    snapshots = [Snapshot(name="snapshots/1", commit=COMMIT), Snapshot(name="snapshots/2", commit="f" * 40)]
-    fake = FakeService(
-        {
-            "ListSnapshots": ListSnapshotsResponse(snapshots=snapshots),
-            "DeleteSnapshot": DeleteSnapshotResponse(freed_bytes=5_000_000, released_holders=["gpu1"]),
-        }
-    )
-    async with serving(fake):
-        ended = await slipway(fake, "uninstall", "org/m")
-        fake.answers["ListSnapshots"] = ListSnapshotsResponse()
-        nothing = await slipway(fake, "uninstall", "org/m")
-    assert ended.lines == [
-        "✓ deleted org/m@1a2b3c4: 5.0 MB freed, after gpu1 had released it",
-        "✓ deleted org/m@fffffff: 5.0 MB freed, after gpu1 had released it",
-    ]
-    deletions = [call for call in fake.calls if call.method == "DeleteSnapshot"]
-    assert [(call.request.name, call.request.force) for call in deletions] == [
-        ("snapshots/1", True),
-        ("snapshots/2", True),
-    ]
-    assert deletions[0].time_remaining is not None
-    assert deletions[0].time_remaining > 120
-    assert (nothing.code, nothing.err) == (3, "SNAPSHOT_NOT_FOUND: nothing of org/m is in the cache\n")

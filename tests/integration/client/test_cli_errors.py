@@ -3,16 +3,15 @@
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import BadRequest, Help, PreconditionFailure, RequestInfo, RetryInfo
 from slipway.registry.v1.catalog_service_pb2 import SearchReposResponse
-from slipway.registry.v1.snapshot_pb2 import Snapshot
-from slipway.registry.v1.snapshot_service_pb2 import (
-    ListSnapshotsResponse,
-)
+from slipway.registry.v1.snapshot_pb2 import Pin, Snapshot
+from slipway.registry.v1.snapshot_service_pb2 import ListPinsResponse, ListSnapshotsResponse
 
 from tests.integration.client.command import slipway
 from tests.integration.client.fakes import Failure, FakeService, serving
-from tests.integration.client.resources import NO_MODEL
+from tests.integration.client.resources import COMMIT, NO_MODEL
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +38,12 @@ async def test_an_error_for_people() -> None:
                     RetryInfo(retry_delay=Duration(seconds=2)),
                 ),
             ),
-            "ListSnapshots": ListSnapshotsResponse(snapshots=[Snapshot(name="snapshots/1")]),
+            "ListSnapshots": ListSnapshotsResponse(
+                snapshots=[Snapshot(name="snapshots/1", repo_id="org/m", commit=COMMIT)]
+            ),
+            "ListPins": ListPinsResponse(
+                pins=[Pin(name="pins/12345678abcd", holder="gpu1", expire_time=Timestamp(seconds=1))]
+            ),
             "ListModels": Failure(
                 grpc.StatusCode.INTERNAL, "internal error", "INTERNAL", (RequestInfo(request_id="r-1"),)
             ),
@@ -59,13 +63,29 @@ async def test_an_error_for_people() -> None:
     assert (gated.code, gated.err) == (4, "REPO_GATED: ask for access on its page\n  https://hub.example/org/m\n")
     assert (pinned.code, pinned.err) == (
         5,
-        "SNAPSHOT_PINNED: it is in use\n  gpu1: until it unloads m\n  try again in 2.0 s\n",
+        (
+            "SNAPSHOT_PINNED: it is in use\n"
+            "  gpu1: until it unloads m\n"
+            "  --timeout DURATION waits longer for those who have not answered\n"
+            "  `slipway cache unpin 12345678` ends the pin of gpu1\n"
+            "  try again in 2.0 s\n"
+        ),
     )
     assert (defect.code, defect.err) == (
         1,
         "INTERNAL: internal error\n  its log has more under request id r-1\n",
     )
     assert (invalid.code, invalid.err) == (2, "INVALID_FIELDS: see the fields\n  repo_id: too long\n")
+
+
+async def test_a_service_that_does_not_know_the_call() -> None:
+    fake = FakeService()
+    async with serving(fake):
+        ended = await slipway(fake, "downloads", "--runner", "127.0.0.1:1")
+        as_json = await slipway(fake, "downloads", "--json")
+    text = f"what answers at {fake.address} does not serve this; is it slipway-registry, and not an older one?"
+    assert (ended.code, ended.err) == (11, f"NOT_IMPLEMENTED: {text}\n")
+    assert (as_json.error["exitCode"], as_json.error["code"]) == (11, "UNIMPLEMENTED")
 
 
 async def test_an_error_for_programs() -> None:

@@ -60,6 +60,17 @@ async def test_load_tells_each_stage_and_shard() -> None:
     assert (request.id, request.evict) == ("m", True)
 
 
+async def test_a_load_that_comes_and_goes_with_requests() -> None:
+    fake = FakeService({"LoadModel": LoadModelResponse(model=model("LOADING", "QUEUED"))})
+    async with serving(fake):
+        await slipway(fake, "load", "org/m", "--idle-ttl", "30m", "--on-demand", "--detach")
+        wrong = await slipway(fake, "load", "org/m", "--idle-ttl", "soon")
+    [request] = fake.requests("LoadModel")
+    assert (request.spec.idle_ttl.seconds, request.spec.load_on_demand) == (1800, True)
+    assert wrong.code == 2
+    assert "'soon' is not a duration" in wrong.err
+
+
 async def test_load_of_a_path_and_of_what_is_loaded() -> None:
     there = model("LOADED")
     there.spec.task = Task.TASK_EMBED

@@ -10,7 +10,7 @@ from slipway.registry.v1.download_pb2 import Download, DownloadState
 from slipway.registry.v1.download_service_pb2 import CreateDownloadResponse, WatchDownloadsResponse
 from slipway.registry.v1.repo_pb2 import Repo
 from slipway_client import Registry, Runner, Synced
-from slipway_client.errors import ServiceFailure
+from slipway_client.errors import NotServed
 from slipway_client.sync import SyncClient, SyncRegistry, SyncRunner, shared_loop
 
 from tests.integration.client.fakes import FakeService, serving
@@ -36,7 +36,7 @@ def test_calls(fake: FakeService) -> None:
     with SyncRegistry.connect(fake.address) as registry:
         repo: Repo = registry.get_repo("org/m", revision="main")
         assert repo.repo_id == "org/m"
-        with pytest.raises(ServiceFailure, match="NOT_IMPLEMENTED"):
+        with pytest.raises(NotServed, match="NOT_IMPLEMENTED"):
             registry.get_cache_usage()
     assert fake.requests("GetRepo")[0].revision == "main"
 
@@ -55,14 +55,14 @@ def test_leaving_an_iterator_ends_its_stream(fake: FakeService) -> None:
         for event in registry.watch_downloads():
             assert isinstance(event, Synced)
             break
-    with SyncRunner.connect(fake.address) as runner, pytest.raises(ServiceFailure):
+    with SyncRunner.connect(fake.address) as runner, pytest.raises(NotServed):
         runner.list_models()
 
 
 def test_all_clients_share_a_loop(fake: FakeService) -> None:
     before = threading.active_count()
     with SyncRegistry.connect(fake.address), SyncRunner.connect(fake.address) as runner:
-        with pytest.raises(ServiceFailure):
+        with pytest.raises(NotServed):
             runner.get_runner()
         assert threading.active_count() - before <= 1  # the poller of grpc.aio
     with pytest.raises(ValueError, match="HOST:PORT"):

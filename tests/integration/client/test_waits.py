@@ -24,7 +24,7 @@ from slipway.runner.v1.model_service_pb2 import (
     WatchModelsResponse,
 )
 from slipway_client import Backoff, Registry, Runner, model_spec
-from slipway_client.errors import BackendFailed, Conflict, NotFound, ServiceFailure, TransferFailed, Unavailable
+from slipway_client.errors import BackendFailed, Conflict, Damaged, NotFound, ServiceFailure, Unavailable
 
 from tests.integration.client.fakes import Failure, FakeService, serving
 
@@ -111,7 +111,7 @@ async def test_pull_of_what_is_there_opens_no_watch() -> None:
     [
         (
             download("FAILED", error=failure("HASH_MISMATCH", grpc.StatusCode.DATA_LOSS)),
-            TransferFailed,
+            Damaged,
             "HASH_MISMATCH",
         ),
         (download("CANCELLED"), Conflict, "DOWNLOAD_CANCELLED"),

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
+from slipway.registry.v1 import download_pb2
+from slipway.registry.v1.download_service_pb2 import WatchDownloadsResponse
 from slipway_registry.cache.layout import Modes
 from slipway_registry.hub.credentials import ANONYMOUS, Credential
 from slipway_registry.hub.rate import RateBudget
@@ -19,14 +21,16 @@ from slipway_registry.jobs.requests import CreateRequest
 from slipway_registry.jobs.retry import RetryPolicy
 from slipway_registry.jobs.scheduler import Scheduler
 from slipway_registry.jobs.store import Entry, Store
+from slipway_registry.rpc.download_log import DownloadLog
 from slipway_registry.transfer.wire import WireSettings
 from slipway_registry.transfer.xet import XetSettings
 from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, FilePath, RepoId, Revision
 
-from tests.hub.repos import Commit as HubCommit
-from tests.hub.repos import Repo
+if TYPE_CHECKING:  # the processes that are killed by the dozen need no Hub, which takes a third of their start
+    from tests.hub.repos import Commit as HubCommit
+    from tests.hub.repos import Repo
 
 # Seconds; every wait in these tests is for something that takes a small part of it.
 PATIENCE = 60.0
@@ -45,19 +49,27 @@ QUICK = RetryPolicy(
 
 @dataclass(slots=True)
 class Recorder:
-    """Everything the engine told, and a way to wait for it."""
+    """Everything the engine told, the log that callers watch, and a way to wait for it."""
 
+    log: DownloadLog
     entries: list[Entry] = field(default_factory=list)
     progress_of: dict[str, list[Progress]] = field(default_factory=dict)
     _told: anyio.Event = field(default_factory=anyio.Event)
 
     def transition(self, entry: Entry) -> None:
         self.entries.append(entry)
+        self.log.transition(entry)
         self._wake()
 
     def progress(self, download: Download, progress: Progress) -> None:
         self.progress_of.setdefault(download.id, []).append(progress)
+        self.log.progress(download, progress)
         self._wake()
+
+    def watched(self) -> list[download_pb2.Download]:
+        """Every transition that the log has, also of earlier engines, as watchers are sent it."""
+        batch = WatchDownloadsResponse.FromString(b"".join(entry.event for entry in self.log.log.after(0)))
+        return [event.download for event in batch.events]
 
     def states(self, download_id: str) -> list[State]:
         """The download's states in order."""
@@ -124,23 +136,23 @@ class Bench:
     def store(self) -> Store:
         return self.engine.store
 
-    def paths(self, repo: Repo | str) -> RepoPaths:
+    def paths(self, repo: "Repo | str") -> RepoPaths:
         return RepoPaths(self.hub_cache, RepoId(repo if isinstance(repo, str) else repo.id))
 
-    def snapshot(self, repo: Repo, commit: str | None = None) -> Path:
+    def snapshot(self, repo: "Repo", commit: str | None = None) -> Path:
         return self.paths(repo).snapshot(Commit(commit or repo.head.id))
 
-    async def create(self, repo: Repo, **fields: Any) -> Download:
+    async def create(self, repo: "Repo", **fields: Any) -> Download:
         """Create a download; see `request`."""
         return (await self.scheduler.create(request(repo, **fields)))[0]
 
-    async def fetch(self, repo: Repo, **fields: Any) -> Download:
+    async def fetch(self, repo: "Repo", **fields: Any) -> Download:
         """Create a download and wait for its end."""
         created = await self.create(repo, **fields)
         return created if created.state.terminal else await self.told.end(created.id)
 
 
-def listing_of(commit: HubCommit) -> tuple[RepoFile, ...]:
+def listing_of(commit: "HubCommit") -> tuple[RepoFile, ...]:
     """A commit's files, as the gateway would list them."""
     return tuple(
         RepoFile(
@@ -155,7 +167,7 @@ def listing_of(commit: HubCommit) -> tuple[RepoFile, ...]:
 
 
 def request(
-    repo: Repo,
+    repo: "Repo",
     *,
     revision: str = "main",
     commit: str | None = None,
@@ -204,14 +216,13 @@ async def engine_in(
     **changes: Any,
 ) -> AsyncIterator[Bench]:
     """An engine whose state and cache are in `directory`; `changes` are of EngineSettings."""
-    told = Recorder()
     settings = settings_for(directory, endpoint, **changes)
     async with download_engine(
         settings,
         credential=lambda: credential,
         quota=quota or RateBudget(),
-        listener=lambda _: told,
+        listener=lambda store: Recorder(DownloadLog(store)),
         boot=boot,
         clock=clock,
     ) as engine:
-        yield Bench(engine=engine, told=told, hub_cache=settings.hub)
+        yield Bench(engine=engine, told=engine.listener, hub_cache=settings.hub)

@@ -84,8 +84,9 @@ def test_a_scan_finds_nothing_strange(hub: HubEmulator, repo: Repo, tmp_path: Pa
     assert "org/m" in json.dumps(json.loads(native.hf("cache", "ls", "--json").stdout))
 
 
-def test_hf_verifies_it(hub: HubEmulator, repo: Repo, tmp_path: Path, native: Native) -> None:
-    fill(hub, repo, tmp_path)
+@pytest.mark.parametrize("symlinks", [True, False])
+def test_hf_verifies_it(hub: HubEmulator, repo: Repo, tmp_path: Path, native: Native, symlinks: bool) -> None:
+    fill(hub, repo, tmp_path, symlinks=symlinks)
     verified = native.hf("cache", "verify", "org/m", "--fail-on-missing-files", "--fail-on-extra-files")
     assert verified.returncode == 0, verified.stderr
     blob = tmp_path / "hub" / "models--org--m" / "blobs" / repo.head.files["model.safetensors"].etag
@@ -94,12 +95,28 @@ def test_hf_verifies_it(hub: HubEmulator, repo: Repo, tmp_path: Path, native: Na
     assert native.hf("cache", "verify", "org/m").returncode != 0
 
 
-def test_prune_takes_nothing_of_it(hub: HubEmulator, repo: Repo, tmp_path: Path, native: Native) -> None:
+@pytest.mark.parametrize("symlinks", [True, False])
+def test_prune_takes_nothing_of_it(
+    hub: HubEmulator, repo: Repo, tmp_path: Path, native: Native, symlinks: bool
+) -> None:
     """Not even a snapshot that only its commit names, which prune takes from others."""
-    fill(hub, repo, tmp_path, revision=repo.head.id)
+    fill(hub, repo, tmp_path, revision=repo.head.id, symlinks=symlinks)
     pruned = native.hf("cache", "prune", "--yes")
     assert pruned.returncode == 0, pruned.stderr
     assert native.call(native_reads.offline, "org/m", repo.head.id, None) == sorted(FILES)
+
+
+@pytest.mark.parametrize("symlinks", [True, False])
+def test_what_rm_takes_is_all_of_it(
+    hub: HubEmulator, repo: Repo, tmp_path: Path, native: Native, symlinks: bool
+) -> None:
+    fill(hub, repo, tmp_path, symlinks=symlinks)
+    removed = native.hf("cache", "rm", repo.head.id, "--yes")
+    assert removed.returncode == 0, removed.stderr
+    assert native.call(native_reads.offline, "org/m", "main", None) == "LocalEntryNotFoundError"
+    assert native.call(native_reads.scan)["warnings"] == []
+    fill(hub, repo, tmp_path, symlinks=symlinks)
+    assert native.call(native_reads.offline, "org/m", "main", None) == sorted(FILES)
 
 
 def test_a_native_download_adds_what_is_missing(hub: HubEmulator, repo: Repo, tmp_path: Path, native: Native) -> None:
@@ -135,15 +152,13 @@ def read(environment: Mapping[str, str], python: str | Path = sys.executable) ->
 
 
 @pytest.mark.full
-def test_another_user_sees_the_same(hub: HubEmulator, repo: Repo, tmp_path: Path, native: Native) -> None:
+def test_another_user_sees_the_same(hub: HubEmulator, repo: Repo, open_path: Path) -> None:
     """A partial snapshot is refused to other users too: its listing must be readable for them. Needs root."""
-    for parent in [tmp_path, *tmp_path.parents][:3]:
-        parent.chmod(0o755)
-    environment = native.environment(READ_AS=str(NOBODY), HF_HUB_OFFLINE="1")
-    fill(hub, repo, tmp_path, paths=["config.json"])
+    environment = Native(hub.endpoint, open_path).environment(READ_AS=str(NOBODY), HF_HUB_OFFLINE="1")
+    fill(hub, repo, open_path, paths=["config.json"])
     assert read(environment) == "IncompleteSnapshotError"
-    fill(hub, repo, tmp_path)
-    assert read(environment) == str(tmp_path / "hub" / "models--org--m" / "snapshots" / repo.head.id)
+    fill(hub, repo, open_path)
+    assert read(environment) == str(open_path / "hub" / "models--org--m" / "snapshots" / repo.head.id)
 
 
 @pytest.mark.full

@@ -17,7 +17,9 @@ def _nothing_left_behind(tmp_path: Path) -> Iterator[None]:
         for process in left:
             pidfd.send(process, signal.SIGKILL)
         root = cgroup.find_root(instance)
-        cgroup.sweep(root, keep=())
+        for found in cgroup.others(root, keep=()):
+            cgroup.kill(found)
+            cgroup.remove(found)
         if root is not None:
             cgroup.remove(root)
 

@@ -17,13 +17,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 
-def fork_sleeper(*, setsid: bool, stubborn: bool) -> int:
-    """A child that does nothing for an hour; with `setsid` it leaves group and session, `stubborn` ignores SIGTERM."""
+def fork_sleeper(*, setsid: bool = False, stubborn: bool = False, twice: bool = False) -> int:
+    """A child that does nothing for an hour.
+
+    With `setsid` it leaves group and session, with `twice` it is forked twice and so nobody's child any more, and
+    `stubborn` ignores SIGTERM.
+    """
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid:
-        return pid
+        os.close(writer)
+        with open(reader) as told:
+            word = told.read()
+        if word:
+            os.waitpid(pid, 0)
+        return int(word or pid)
     if setsid:
         os.setsid()
+    if twice and (grandchild := os.fork()):
+        os.write(writer, str(grandchild).encode())
+        os._exit(0)
     if stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return os.execv(sys.executable, [sys.executable, "-c", _SLEEPER.replace("STUBBORN", str(stubborn))])
@@ -51,11 +64,11 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         order = json.loads(body or b"{}")
         if self.path == "/control":
-            self.answer(200, {})
             if "status" in order:
                 self.state["status"] = order["status"]
             if "say" in order:
                 print(order["say"], flush=True)
+            self.answer(200, {})  # all is done by now, but for the end
             if "exit" in order:
                 os._exit(order["exit"])
         elif self.path == "/stream":
@@ -93,13 +106,15 @@ def main() -> None:
     port, behaviour = int(sys.argv[1]), json.loads(sys.argv[2])
     if behaviour.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    PIDS.extend(
-        fork_sleeper(setsid=child.get("setsid", False), stubborn=child.get("stubborn", False))
-        for child in behaviour.get("children", [])
-    )
+    PIDS.extend(fork_sleeper(**child) for child in behaviour.get("children", []))
     for line in behaviour.get("lines", []):
         print(line, flush=True)
         time.sleep(behaviour.get("line_pause", 0.0))
+    if "read" in behaviour:
+        weights = os.open(behaviour["read"], os.O_RDONLY)  # is left open, for the kernel to tell how far it was read
+        for size in behaviour["sizes"]:
+            os.read(weights, size)
+            time.sleep(behaviour.get("line_pause", 0.0))
     if "fail" in behaviour:
         print("E: cannot load the model: it is broken", file=sys.stderr, flush=True)
         sys.exit(behaviour["fail"])

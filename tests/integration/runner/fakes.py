@@ -22,6 +22,7 @@ from slipway_runner.backends.base import (
     LaunchPlan,
     ModelFiles,
     NotUsable,
+    Settings,
     StartLimits,
     Stdin,
     StopStep,
@@ -98,6 +99,9 @@ class FakeBackend:
 
     def suits(self, found: Found, files: ModelFiles, task: Task, devices: tuple[Device, ...]) -> str | None:
         return None
+
+    def context_tokens(self, settings: Settings, flags: Mapping[str, str], /) -> int | None:
+        return settings.context_length
 
     def launch(self, plan: LaunchPlan) -> Launch:
         behaviour = self.behaviours.get(plan.served_name, self.behaviour)

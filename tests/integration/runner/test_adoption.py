@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -15,12 +15,13 @@ import anyio
 import pytest
 from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
+from slipway_runner.models.record import Activation
 from slipway_runner.models.states import RestartPolicy, State
-from slipway_runner.process import pidfd, proc
+from slipway_runner.process import cgroup, pidfd, proc
 from slipway_runner.process.journal import JournalInUse
-from slipway_service.fault import Reason
+from slipway_service.fault import Fault, Reason
 
-from tests.integration.runner.fakes import FakeBackend, bench, control, pids_of, running
+from tests.integration.runner.fakes import QUICK, FakeBackend, bench, control, cpu, pids_of, running
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +96,22 @@ async def test_a_killed_runners_load_goes_on_and_its_log_is_read_from_the_start(
         assert (loaded.uid, loaded.pid, loaded.attempt) == (uid, model.pid, 1)
 
 
+async def test_memory_that_an_adopted_load_takes_is_not_free(tmp_path: Path) -> None:
+    behaviour = {"lines": ["SHARDS 1/2"], "hang": True}
+    async with bench(tmp_path, devices=lambda: cpu(300 << 20), stop=False) as on:
+        on.backend.behaviours["first"] = behaviour
+        await on.fleet.load(on.spec(), "first")
+        await on.seen.until(lambda: any(told.shards_done for told in on.seen.told))
+    async with bench(tmp_path, devices=lambda: cpu(300 << 20)) as on:
+        assert on.fleet.get("first").state is State.LOADING
+        with pytest.raises(Fault) as refused:
+            await on.fleet.load(on.spec(), "second")
+        assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+        on.fleet.unload("first")
+        await on.seen.until(lambda: bool(on.seen.gone))
+        await on.fleet.load(on.spec(), "second")
+
+
 async def test_an_upgrade_keeps_the_models(tmp_path: Path) -> None:
     async with bench(tmp_path, stop=False) as on:
         before = await on.load()
@@ -150,6 +167,19 @@ async def test_the_rest_of_a_lost_tree_is_ended(tmp_path: Path) -> None:
         assert [pid for pid in children if running(pid)] == []
 
 
+async def test_the_end_of_an_adopted_member_is_seen_before_the_first_search(tmp_path: Path) -> None:
+    async with bench(tmp_path, stop=False) as on:
+        before = await on.load(behave={"children": [{}]})
+        _, child = await pids_of(before)
+    async with bench(tmp_path, numbers=replace(QUICK, probe=600.0, member_scan=600.0)) as on:
+        model = on.fleet.get("m")
+        assert model.state is State.LOADED
+        await on.seen.until_true(lambda: child in on.fleet.get("m").pids)
+        await control(model, status=503)
+        await kill(child)
+        assert (await on.seen.state(State.UNHEALTHY)).pid == before.pid
+
+
 async def test_a_silent_process_is_adopted_as_unhealthy(tmp_path: Path) -> None:
     async with bench(tmp_path, stop=False) as on:
         before = await on.load()
@@ -159,6 +189,22 @@ async def test_a_silent_process_is_adopted_as_unhealthy(tmp_path: Path) -> None:
         os.kill(before.pid, signal.SIGCONT)
         after = await on.seen.state(State.LOADED)
         assert after.pid == before.pid
+
+
+async def test_an_answer_on_a_port_that_is_anothers_now_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    async with bench(tmp_path / "a", stop=False) as on:
+        before = await on.load()
+    async with bench(tmp_path / "b") as other:
+        stranger = await other.load()
+        entry = journal_entry(tmp_path / "a", before.uid)
+        body = json.loads(entry.read_text())
+        body["started"]["plan"]["port"] = stranger.port
+        entry.write_text(json.dumps(body))
+        async with bench(tmp_path / "a") as on:
+            adopted = on.seen.models[0]
+            assert (adopted.pid, adopted.state) == (before.pid, State.UNHEALTHY)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +235,9 @@ async def test_a_journal_of_another_version_is_set_aside_and_its_processes_are_e
     async with bench(tmp_path) as on:
         assert on.fleet.list() == []
         assert [pid for pid in pids if running(pid)] == []
+        assert cgroups(tmp_path) == []
         assert entry.with_suffix(".unusable").exists()
+        assert list((tmp_path / "state" / "models").iterdir()) == []
 
 
 @pytest.mark.usefixtures("with_and_without_cgroups")
@@ -201,6 +249,7 @@ async def test_a_process_nobody_wrote_down_is_an_orphan(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
         assert on.fleet.list() == []
         assert [pid for pid in pids if running(pid)] == []
+        assert cgroups(tmp_path) == []
 
 
 async def test_another_runners_processes_are_none_of_ours(tmp_path: Path) -> None:
@@ -234,6 +283,21 @@ async def test_a_load_that_had_no_process_yet_begins_again(tmp_path: Path) -> No
         assert (await on.seen.state(State.LOADED, State.ERROR)).uid == before.uid
 
 
+async def test_what_an_earlier_load_left_is_not_taken_for_the_load_that_waits_for_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, stop=False) as on:
+        before = await on.load()
+    entry = journal_entry(tmp_path, before.uid)
+    body = json.loads(entry.read_text())
+    body["life"] |= {"state": "LOADING", "due": True, "loaded_once": False}
+    body["model"] |= {"state": "LOADING"}
+    entry.write_text(json.dumps(body))
+    async with bench(tmp_path) as on:
+        after = await on.seen.state(State.LOADED, State.ERROR)
+        assert (after.state, after.uid) == (State.LOADED, before.uid)
+        assert after.pid != before.pid
+        assert not running(before.pid)
+
+
 async def test_errors_and_the_choice_of_the_active_model_outlive_the_runner(tmp_path: Path) -> None:
     async with bench(tmp_path, stop=False) as on:
         await on.load("first")
@@ -247,6 +311,17 @@ async def test_errors_and_the_choice_of_the_active_model_outlive_the_runner(tmp_
         assert on.fleet.get("broken").error == failed.error
 
 
+async def test_a_model_that_nobody_knows_any_more_is_not_active(tmp_path: Path) -> None:
+    async with bench(tmp_path, stop=False) as on:
+        lost = await on.load()
+    journal_entry(tmp_path, lost.uid).unlink()
+    async with bench(tmp_path, stop=False) as on:
+        await on.fleet.load(on.spec(), "other", activation=Activation.IF_NONE)
+        assert (await on.seen.state(State.LOADED, model_id="other")).active
+    async with bench(tmp_path) as on:
+        assert on.fleet.set_active("other", expected="other") == "other"
+
+
 async def kill(pid: int) -> None:
     """Kill a process and wait until it has ended."""
     found = proc.stat(pid)
@@ -255,5 +330,15 @@ async def kill(pid: int) -> None:
     await pidfd.exited(found.id)
 
 
+def cgroups(root: Path) -> list[Path]:
+    """Those of backends that the runner has not removed."""
+    of_runner = cgroup.find_root((root / "state" / "instance").read_text().strip())
+    return list(of_runner.glob("*/")) if of_runner else []
+
+
 def journal_entry(root: Path, uid: str) -> Path:
-    return root / "state" / "journal" / f"{uid}.json"
+    """The only copy of the newest entry, to be tampered with."""
+    folder = root / "state" / "journal"
+    for fresh in folder.glob(f"{uid}.*.fresh"):
+        fresh.replace(folder / f"{uid}.json")
+    return folder / f"{uid}.json"

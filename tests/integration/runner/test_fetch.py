@@ -3,65 +3,24 @@
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 from slipway_runner.backends.base import StartLimits
-from slipway_runner.models.snapshots import Description, Fetching, Snapshot, Want
-from slipway_runner.models.spec import RepoSource, Spec
+from slipway_runner.models.snapshots import Fetching, Snapshot, Want
+from slipway_runner.models.spec import RepoSource
 from slipway_runner.models.states import State
 from slipway_runner.progress.signals import LoadStage, Source
 from slipway_service.fault import Fault, Reason
-from slipway_service.weights.files import RepoFile
-from slipway_service.weights.names import FilePath
 
+from tests.integration.runner.fake_registry import COMMIT, SPEC, FakeSnapshots
 from tests.integration.runner.fakes import FakeBackend, bench
 
 pytestmark = pytest.mark.anyio
 
-COMMIT = "c" * 40
-SPEC = Spec(source=RepoSource(repo_id="owner/model"))
 IMPATIENT = FakeBackend(start_limits=StartLimits(stall_seconds=0.4, floor_seconds=60.0))
-
-
-@dataclass
-class FakeSnapshots:
-    """A registry with one repository, whose download a test moves on by hand."""
-
-    root: Path
-    commit: str = COMMIT
-    held: set[str] = field(default_factory=set)
-    wants: list[Want] = field(default_factory=list)
-    report: Callable[[Fetching], None] | None = None
-    away: bool = False
-    asked: anyio.Event = field(default_factory=anyio.Event)
-    done: anyio.Event = field(default_factory=anyio.Event)
-    fault: Fault | None = None
-
-    async def describe(self, source: RepoSource) -> Description:
-        if self.away:
-            raise Fault(Reason.REGISTRY_UNAVAILABLE, "the registry is away")
-        files = (RepoFile(path=FilePath("m-Q4_K_M.gguf"), size_bytes=1000),)
-        return Description(name=source.repo_id, commit=self.commit, files=files, pipeline_tag="text-generation")
-
-    async def fetch(self, want: Want, report: Callable[[Fetching], None]) -> Snapshot:
-        self.wants.append(want)
-        self.report = report
-        self.asked.set()
-        await self.done.wait()
-        if self.fault is not None:
-            raise self.fault
-        self.held.add(want.holder)
-        (self.root / "m-Q4_K_M.gguf").write_bytes(b"GGUF" + bytes(996))
-        return Snapshot(root=self.root, name="snapshots/s1")
-
-    async def renew(self, want: Want) -> None:
-        pass
-
-    async def release(self, holder: str) -> None:
-        self.held.discard(holder)
 
 
 @pytest.fixture
@@ -86,10 +45,10 @@ async def test_bytes_are_told_and_the_files_are_held_until_it_is_gone(tmp_path: 
         loaded = await on.seen.state(State.LOADED)
         assert loaded.snapshot == "snapshots/s1"
         assert loaded.model_path == str(registry.root / "m-Q4_K_M.gguf")
-        assert registry.held == {loaded.uid}
+        assert registry.held_for == {loaded.uid}
         on.fleet.unload("m")
         await on.seen.until(lambda: bool(on.seen.gone))
-    assert registry.held == set()
+    assert registry.held_for == set()
 
 
 async def test_a_silent_download_stalls_but_a_paused_one_waits(tmp_path: Path, registry: FakeSnapshots) -> None:
@@ -127,7 +86,7 @@ async def test_a_failed_download_fails_the_load_with_its_reason(tmp_path: Path, 
         failed = await on.seen.state(State.ERROR)
         assert failed.error is not None
         assert (failed.error.reason, failed.error.text) == (Reason.DOWNLOAD_FAILED, "the Hub says no")
-        assert registry.held == set()
+        assert registry.held_for == set()
 
 
 async def test_an_unload_while_fetching_only_stops_waiting(tmp_path: Path, registry: FakeSnapshots) -> None:
@@ -152,7 +111,7 @@ async def test_a_restart_takes_the_same_commit_though_the_branch_has_moved(
         again = await on.seen.state(State.LOADED)
         assert again.commit == COMMIT
         assert {want.commit for want in registry.wants} == {COMMIT}
-        assert registry.held == {again.uid}
+        assert registry.held_for == {again.uid}
         with pytest.raises(Fault) as moved:
             await on.fleet.load(SPEC, "m")
         assert moved.value.reason is Reason.MODEL_ID_TAKEN
@@ -191,6 +150,21 @@ async def test_loads_beyond_the_limit_wait_their_turn(tmp_path: Path, registry: 
         with anyio.fail_after(10):
             while len(registry.wants) < 3:
                 await anyio.lowlevel.checkpoint()
+
+
+async def test_downloads_that_do_nothing_hold_up_no_other_load(tmp_path: Path, registry: FakeSnapshots) -> None:
+    async with bench(tmp_path, snapshots=registry) as on:  # two at once
+        for name in ("a", "b"):
+            registry.asked = anyio.Event()
+            await on.fleet.load(SPEC, name)
+            with anyio.fail_after(10):
+                await registry.asked.wait()
+            assert registry.report is not None
+            registry.report(Fetching(done_bytes=0, total_bytes=1000, paused=True, detail="paused by a caller"))
+        assert (await on.load("c")).state is State.LOADED
+        registry.done.set()
+        for name in ("a", "b"):
+            await on.seen.state(State.LOADED, model_id=name)
 
 
 async def test_a_file_that_is_missing_in_the_snapshot_is_told(tmp_path: Path, registry: FakeSnapshots) -> None:

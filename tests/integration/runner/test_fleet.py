@@ -1,10 +1,13 @@
 """Loading, joining, failing and unloading on real processes."""
 
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import count
 from pathlib import Path
-from threading import Thread
 
 import anyio
 import pytest
@@ -14,6 +17,7 @@ from slipway_runner.models.record import Activation
 from slipway_runner.models.spec import PathSource
 from slipway_runner.models.states import State
 from slipway_runner.process import cgroup, pidfd
+from slipway_runner.progress import kernel
 from slipway_runner.progress.signals import LoadStage
 from slipway_service.fault import Fault, Reason
 
@@ -42,7 +46,7 @@ async def test_a_model_is_loaded_answers_and_is_gone_after_unload(tmp_path: Path
 async def test_shards_reach_the_sink_and_the_fraction_never_falls(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
         lines = [f"SHARDS {n}/4" for n in range(5)]
-        await on.load(behave={"lines": lines, "line_pause": 0.1})
+        await on.load(behave={"lines": lines, "line_pause": 0.4})
         shards = [told.shards_done for told in on.seen.told if told.stage is LoadStage.LOADING_WEIGHTS]
         assert {1, 2, 3} <= set(shards)
         fractions = [told.fraction for told in on.seen.told]
@@ -88,6 +92,27 @@ async def test_memory_that_a_load_has_claimed_is_not_free(tmp_path: Path) -> Non
         assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
         on.fleet.unload("first")
         await on.seen.until(lambda: bool(on.seen.gone))
+        await on.fleet.load(on.spec(), "second")
+
+
+async def test_a_load_that_is_given_up_while_it_claims_memory_claims_none(tmp_path: Path) -> None:
+    looks = count(1)
+    looking, unloaded = threading.Event(), threading.Event()
+
+    def devices() -> tuple[Device, ...]:
+        if next(looks) == 2:  # the first look is that of planning
+            looking.set()
+            unloaded.wait(30.0)
+        return cpu(300 << 20)
+
+    async with bench(tmp_path, devices=devices) as on:
+        await on.fleet.load(on.spec(), "first")
+        await on.seen.until_true(looking.is_set)
+        given_up = on.fleet.supervisor("first")
+        on.fleet.unload("first")
+        await on.seen.until(lambda: bool(on.seen.gone))
+        unloaded.set()
+        await on.seen.until_true(lambda: given_up.listener is None)  # its run has ended
         await on.fleet.load(on.spec(), "second")
 
 
@@ -181,6 +206,42 @@ async def test_a_failed_load_says_why_and_a_new_one_has_a_new_uid(tmp_path: Path
         assert loaded.error is None
 
 
+@contextmanager
+def no_folders(root: Path) -> Iterator[Path]:
+    """The state directory of a bench takes no model's folder meanwhile, whoever runs it; yields what is refused."""
+    models = root / "state" / "models"
+    aside = root / "aside"
+    if models.exists():
+        models.rename(aside)
+    models.write_text("in the way")
+    yield models
+    models.unlink()
+    if aside.exists():
+        aside.rename(models)
+
+
+async def test_a_state_directory_that_takes_no_folder_refuses_the_load_and_keeps_nothing_of_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, devices=lambda: cpu(300 << 20)) as on:  # for one model
+        with no_folders(tmp_path) as refused:
+            with pytest.raises(Fault, match=str(refused)) as caught:
+                await on.fleet.load(on.spec(), "m")
+            assert caught.value.reason is Reason.DISK_FAULT
+            assert (on.fleet.list(), on.seen.models) == ([], [])
+        assert (await on.load("other")).state is State.LOADED
+
+
+async def test_an_error_stays_as_it_is_when_there_is_no_folder_to_load_it_anew(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on:
+        failed = await on.load(behave={"fail": 1})
+        on.backend.behaviours["m"] = {}
+        with no_folders(tmp_path), pytest.raises(Fault):
+            await on.fleet.load(on.spec(), "m")
+        assert (on.fleet.get("m").uid, on.fleet.get("m").state) == (failed.uid, State.ERROR)
+        assert on.seen.gone == []
+        again = await on.fleet.load(on.spec(), "m")
+        assert (await on.seen.state(State.LOADED)).uid == again.model.uid
+
+
 async def test_an_error_is_unloaded_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
         await on.load(behave={"fail": 1})
@@ -206,11 +267,52 @@ async def test_a_load_that_moves_outlasts_the_stall_timeout(tmp_path: Path) -> N
         assert (await on.load(behave={"lines": lines, "line_pause": 0.2})).state is State.LOADED
 
 
+async def test_a_load_that_hangs_after_it_has_read_some_of_its_weights_stalls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "next_scan", lambda _: 0.05)
+    async with bench(tmp_path, backend=IMPATIENT) as on:
+        weights = str(on.spec().source)
+        failed = await on.load(behave={"read": weights, "sizes": [500], "hang": True})
+        assert on.seen.told[-1].bytes_done == 500
+        assert failed.error is not None
+        assert failed.error.reason is Reason.LOAD_STALLED
+        assert "no progress for" in failed.error.text
+
+
+async def test_a_load_that_does_nothing_but_read_outlasts_the_stall_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "next_scan", lambda _: 0.05)
+    limits = StartLimits(stall_seconds=1.0, floor_seconds=60.0)
+    async with bench(tmp_path, backend=FakeBackend(start_limits=limits)) as on:
+        weights = str(on.spec().source)
+        loaded = await on.load(behave={"read": weights, "sizes": [100] * 8, "line_pause": 0.3})
+        assert loaded.state is State.LOADED
+
+
 async def test_the_specs_own_start_timeout_counts(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
         failed = await on.load(behave={"hang": True}, start_timeout=0.3)
         assert failed.error is not None
         assert failed.error.reason is Reason.LOAD_STALLED
+
+
+async def test_a_load_may_be_silent_for_as_long_as_its_spec_says(tmp_path: Path) -> None:
+    limits = StartLimits(stall_seconds=0.2, floor_seconds=0.4)
+    async with bench(tmp_path, backend=FakeBackend(start_limits=limits)) as on:
+        behave = {"lines": ["one", "two"], "line_pause": 0.6}
+        assert (await on.load("patient", behave=behave, start_timeout=20.0)).state is State.LOADED
+        assert (await on.load("impatient", behave=behave)).state is State.ERROR
+
+
+async def test_a_load_that_talks_without_getting_anywhere_meets_the_ceiling_of_its_size(tmp_path: Path) -> None:
+    limits = StartLimits(stall_seconds=20.0, floor_seconds=0.5, slowest_bytes_per_second=1 << 30)
+    async with bench(tmp_path, backend=FakeBackend(start_limits=limits)) as on:
+        failed = await on.load(behave={"lines": ["still at it"] * 100, "line_pause": 0.1})
+        assert failed.error is not None
+        assert failed.error.reason is Reason.LOAD_STALLED
+        assert "which is the most that a model of this size is given" in failed.error.text
 
 
 async def test_a_foreign_server_on_the_port_is_not_taken_for_the_backend(tmp_path: Path) -> None:
@@ -249,7 +351,7 @@ class foreign_server:  # noqa: N801  # used as a function
     def __enter__(self) -> None:
         self._server.server_bind()
         self._server.server_activate()
-        self._thread = Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -270,11 +372,19 @@ async def test_a_leader_that_leaves_a_daemon_behind_has_failed_and_the_daemon_is
 @pytest.mark.usefixtures("with_and_without_cgroups")
 async def test_unload_ends_the_whole_tree(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
-        children = [{}, {"stubborn": True}, {"setsid": True}, {"setsid": True, "stubborn": True}]
+        children = [
+            {},
+            {"stubborn": True},
+            {"setsid": True},
+            {"setsid": True, "stubborn": True},
+            {"twice": True},
+            {"setsid": True, "twice": True, "stubborn": True},
+        ]
         model = await on.load(behave={"children": children, "stubborn": True})
         pids = await pids_of(model)
-        assert len(pids) == 5
-        assert set(model.pids) == set(pids)
+        assert len(pids) == 7
+        assert set(model.pids) == set(pids[:5])
+        await on.seen.until_true(lambda: set(on.fleet.get("m").pids) == set(pids))  # the orphans are searched for
         on.fleet.unload("m")
         await on.seen.until(lambda: bool(on.seen.gone))
         assert [pid for pid in pids if running(pid)] == []

@@ -1,5 +1,7 @@
 """Making room: eviction, replacement, idleness."""
 
+import os
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,11 +9,13 @@ from pathlib import Path
 
 import anyio
 import pytest
+from slipway_runner.backends.base import Settings
 from slipway_runner.devices.device import Device
 from slipway_runner.models.record import Activation
 from slipway_runner.models.states import State
 from slipway_service.fault import Fault, Reason
 
+from tests.integration.runner.fake_registry import BYTES_PER_TOKEN, FILE, SPEC, FakeSnapshots, gguf_with_a_context
 from tests.integration.runner.fakes import QUICK, Bench, bench, cpu
 
 pytestmark = pytest.mark.anyio
@@ -72,9 +76,24 @@ async def test_the_least_recently_used_goes(tmp_path: Path) -> None:
         loading = await on.fleet.load(on.spec(), "third", evict=True)
         assert loading.evicted == ("new",)
         assert on.fleet.get("new").state is State.UNLOADING
+        assert on.fleet.get("new").message.startswith("it makes room for third: ")
         memory.taken -= 1
         assert (await on.seen.state(State.LOADED, State.ERROR, model_id="third")).state is State.LOADED
         assert [model.id for model in on.fleet.list()] == ["old", "third"]
+
+
+async def test_nobody_goes_for_what_does_not_fit_anyway(tmp_path: Path, registry: FakeSnapshots) -> None:
+    (registry.root / FILE).write_bytes(registry.content)
+    memory = Memory(2)
+    async with bench(tmp_path, devices=memory, snapshots=registry) as on:
+        # Its pages are mapped from a file: they count as free though it is LOADED.
+        await on.fleet.load(on.spec(), "old", activation=Activation.NEVER)
+        await on.seen.state(State.LOADED, model_id="old")
+        too_much = replace(SPEC, settings=Settings(context_length=2 * ONE // BYTES_PER_TOKEN))
+        with pytest.raises(Fault) as refused:
+            await on.fleet.load(too_much, "big", evict=True)
+        assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+        assert on.fleet.get("old").state is State.LOADED
 
 
 async def test_neither_pinned_nor_active_models_go(tmp_path: Path) -> None:
@@ -105,6 +124,35 @@ async def test_a_load_waits_for_those_who_make_room(tmp_path: Path) -> None:
         assert on.seen.states("old")[-1] is State.UNLOADED
 
 
+async def test_what_makes_room_makes_it_for_nobody_else(tmp_path: Path) -> None:
+    memory = Memory(1)
+    async with bench(tmp_path, devices=memory) as on:
+        on.backend.behaviours["old"] = {"stubborn": True}  # takes a second to end
+        await on.fleet.load(on.spec(), "old", activation=Activation.NEVER)
+        await on.seen.state(State.LOADED, model_id="old")
+        memory.taken = 1
+        await on.fleet.load(on.spec(), "new", evict=True)
+        memory.taken = 0
+        assert on.fleet.get("old").state is State.UNLOADING
+        with pytest.raises(Fault) as refused:
+            await on.fleet.load(on.spec(), "thief")
+        assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+        assert (await on.seen.state(State.LOADED, State.ERROR, model_id="new")).state is State.LOADED
+
+
+async def test_who_waits_for_room_is_not_in_the_way_of_who_has_got_it(tmp_path: Path) -> None:
+    memory = Memory(2)
+    async with bench(tmp_path, devices=memory) as on:
+        on.backend.behaviours["old"] = {"stubborn": True}  # takes a second to end
+        await two_loaded(on, memory)
+        assert (await on.fleet.load(on.spec(), "third", evict=True)).evicted == ("old",)
+        assert (await on.fleet.load(on.spec(), "fourth", evict=True)).evicted == ("new",)
+        memory.taken = 1
+        assert (await on.seen.state(State.LOADED, State.ERROR, model_id="fourth")).state is State.LOADED
+        assert on.fleet.get("old").state is State.UNLOADING
+        assert (await on.seen.state(State.LOADED, State.ERROR, model_id="third")).state is State.LOADED
+
+
 async def test_memory_that_did_not_come_back_fails_the_load(tmp_path: Path) -> None:
     memory = Memory(1)
     async with bench(tmp_path, devices=memory) as on:
@@ -128,9 +176,47 @@ async def test_a_replacement_loads_beside_takes_over_and_then_the_old_one_goes(t
         await on.seen.until(lambda: ("old", old.uid) in on.seen.gone)
         order = [(told.id, told.state) for told in on.seen.models]
         assert order.index(("new", State.LOADED)) < order.index(("old", State.UNLOADING))
+        assert on.seen.models[order.index(("old", State.UNLOADING))].message.startswith("new has taken over: ")
         never_without = [told for told in on.seen.models if told.id == "old" and told.state is State.LOADED]
         assert not never_without[-1].active
         assert on.fleet.active(new.task).id == "new"
+
+
+async def test_a_model_that_is_loaded_already_takes_over_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on:
+        old = await on.load("old")
+        await on.fleet.load(on.spec(), "new", activation=Activation.NEVER)
+        await on.seen.state(State.LOADED, model_id="new")
+        would = await on.fleet.load(on.spec(), "new", replaces="old", validate_only=True)
+        assert (would.existing, on.fleet.get("old").state) == (True, State.LOADED)
+        joined = await on.fleet.load(on.spec(), "new", replaces="old")
+        assert (joined.existing, joined.model.active) == (True, True)
+        assert on.fleet.get("old").state is State.UNLOADING
+        assert not on.fleet.get("old").active
+        await on.seen.until(lambda: ("old", old.uid) in on.seen.gone)
+        assert on.fleet.active(old.task).id == "new"
+
+
+async def test_a_model_that_is_loading_already_takes_over_when_it_is_loaded(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on:
+        old = await on.load("old")
+        await on.fleet.load(on.spec(), "new", activation=Activation.NEVER)
+        assert (await on.fleet.load(on.spec(), "new", replaces="old")).existing
+        assert on.fleet.get("old").state is State.LOADED
+        assert (await on.seen.state(State.LOADED, model_id="new")).active
+        await on.seen.until(lambda: ("old", old.uid) in on.seen.gone)
+
+
+async def test_a_model_takes_over_from_nobody_while_it_is_restarted(tmp_path: Path) -> None:
+    async with bench(tmp_path, numbers=replace(QUICK, first_delay=30.0, longest_delay=30.0)) as on:
+        await on.load("old")
+        new = await on.load("new")
+        os.kill(new.pid, signal.SIGKILL)
+        await on.seen.state(State.RESTARTING, model_id="new")
+        with pytest.raises(Fault) as refused:
+            await on.fleet.load(on.spec(), "new", replaces="old")
+        assert refused.value.reason is Reason.MODEL_NOT_LOADED
+        assert (on.fleet.get("new").state, on.fleet.get("old").state) == (State.RESTARTING, State.LOADED)
 
 
 async def test_a_replacement_that_fails_leaves_the_old_one_as_it_is(tmp_path: Path) -> None:
@@ -178,12 +264,26 @@ async def test_an_idle_model_is_unloaded_and_a_used_one_is_not(tmp_path: Path) -
         await on.load("idle", idle_ttl=0.3)
         await on.load("patient")
         await on.seen.until(lambda: any(model_id == "idle" for model_id, _ in on.seen.gone))
+        leaving = next(told for told in on.seen.models if told.state is State.UNLOADING)
+        assert leaving.message.startswith("no request for 0.3 s: ")
         with anyio.move_on_after(0.8):
             await anyio.sleep_forever()
         assert [model.id for model in on.fleet.list()] == ["busy", "patient"]
         assert on.fleet.get("busy").use_time
         use.used = {busy.uid: Used(0, time.time())}
         await on.seen.until(lambda: any(model_id == "busy" for model_id, _ in on.seen.gone))
+
+
+async def test_a_clock_that_is_set_forward_makes_nobody_idle(tmp_path: Path) -> None:
+    use, ahead = Use(), 0.0
+    async with bench(
+        tmp_path, numbers=replace(QUICK, use_scan=0.05), use_of=use, wall=lambda: time.time() + ahead
+    ) as on:
+        await on.load("m", idle_ttl=30.0)
+        ahead = 3600.0
+        with anyio.move_on_after(0.5):
+            await anyio.sleep_forever()
+        assert on.fleet.get("m").state is State.LOADED
 
 
 async def test_a_gateway_that_does_not_answer_makes_nobody_idle(tmp_path: Path) -> None:
@@ -193,3 +293,55 @@ async def test_a_gateway_that_does_not_answer_makes_nobody_idle(tmp_path: Path) 
         with anyio.move_on_after(0.5):
             await anyio.sleep_forever()
         assert on.fleet.get("m").state is State.LOADED
+
+
+# What the kilobyte's model takes with a context of a tebibyte of main memory: too much, whatever else is there.
+TOO_LONG = replace(SPEC, settings=Settings(context_length=(1 << 40) // BYTES_PER_TOKEN))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> FakeSnapshots:
+    (tmp_path / "snapshot").mkdir()
+    registry = FakeSnapshots(tmp_path / "snapshot", content=gguf_with_a_context())
+    registry.done.set()
+    return registry
+
+
+async def test_a_context_that_does_not_fit_is_refused_at_once_where_the_header_is_in_the_cache(
+    tmp_path: Path, registry: FakeSnapshots
+) -> None:
+    (registry.root / FILE).write_bytes(registry.content)
+    async with bench(tmp_path, snapshots=registry) as on:
+        with pytest.raises(Fault) as refused:
+            await on.fleet.load(TOO_LONG, "m")
+        assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+        assert "1024.3 GiB" in refused.value.text
+        assert not registry.wants
+
+
+async def test_a_context_that_does_not_fit_is_refused_before_a_process_starts_when_the_header_was_fetched(
+    tmp_path: Path, registry: FakeSnapshots
+) -> None:
+    async with bench(tmp_path, snapshots=registry) as on:
+        await on.fleet.load(TOO_LONG, "m")
+        failed = await on.seen.state(State.ERROR, State.LOADED)
+        assert failed.error is not None
+        assert failed.error.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+        assert "1024.3 GiB" in failed.error.text
+        assert not any(told.pid for told in on.seen.models)
+        assert not (on.fleet.supervisor("m").folder / "log").exists()
+
+
+async def test_what_a_fetched_header_adds_is_claimed_before_the_process_starts(
+    tmp_path: Path, registry: FakeSnapshots
+) -> None:
+    async with bench(tmp_path, snapshots=registry) as on:
+        on.backend.behaviours["m"] = {"hang": True}
+        spec = replace(SPEC, settings=Settings(context_length=1 << 20))
+        before = (await on.fleet.load(spec, "m")).model.planned_bytes
+        await on.seen.until_true(lambda: on.fleet.supervisor("m").attached is not None)
+        now = on.fleet.get("m").planned_bytes
+        assert now - before == (1 << 20) * BYTES_PER_TOKEN
+        with pytest.raises(Fault) as refused:  # both together are more than there is
+            await on.fleet.load(replace(SPEC, settings=Settings(context_length=1 << 20)), "n")
+        assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT

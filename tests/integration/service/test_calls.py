@@ -62,6 +62,16 @@ async def test_a_fault_is_a_status_with_its_reason_even_out_of_task_groups(
     assert not noise(caplog)
 
 
+async def test_a_fault_reaches_the_caller_though_the_first_message_was_cut_short(tmp_path: Path) -> None:
+    async with running(tmp_path) as toy:
+        for _ in range(10):
+            call = toy.models.ReadModelLogs(model_service_pb2.ReadModelLogsRequest(name="models/cut"), timeout=PATIENCE)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                async for _ in call:
+                    pass
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 async def test_a_considered_unavailable_is_not_repeated_by_the_channel(tmp_path: Path) -> None:
     policy = {"maxAttempts": 3, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1}
     config = {"methodConfig": [{"name": [{}], "retryPolicy": {**policy, "retryableStatusCodes": ["UNAVAILABLE"]}}]}
@@ -149,6 +159,26 @@ async def test_deadline_and_cancellation_are_told_apart(tmp_path: Path) -> None:
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: handled(toy, "GetModel", "DeadlineExceeded"))
         await eventually(lambda: handled(toy, "GetModel", "Canceled"))
+
+
+async def test_a_handler_whose_work_was_cancelled_by_others_has_failed(tmp_path: Path) -> None:
+    async with running(tmp_path) as toy:
+        error = await failure(toy, "models/cancelled")
+        assert (error.code(), fault_of(error).reason) == (grpc.StatusCode.INTERNAL, Reason.INTERNAL)
+
+
+async def test_what_a_handler_shields_is_finished_though_its_client_left(tmp_path: Path) -> None:
+    async with running(tmp_path) as toy:
+        call = toy.models.GetModel(model_service_pb2.GetModelRequest(name="models/shielded"))
+        with anyio.fail_after(PATIENCE):
+            await toy.toy.waiting.wait()
+            call.cancel()
+            await toy.toy.left.wait()
+        assert toy.toy.keeping.locked()
+        assert handled(toy, "GetModel", "Canceled") == 0
+        toy.toy.release.set()
+        await eventually(lambda: handled(toy, "GetModel", "Canceled"))
+        assert toy.toy.kept == ["models/shielded"]
 
 
 async def test_every_method_has_its_series_before_its_first_call(tmp_path: Path) -> None:

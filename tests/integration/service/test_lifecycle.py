@@ -3,18 +3,25 @@
 import signal
 import socket
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import grpc
 import pytest
+import structlog.testing
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from slipway.runner.v1 import model_service_pb2, model_service_pb2_grpc
+from slipway_service import lifecycle
 from slipway_service.fault import Reason
+from slipway_service.lifecycle import Host, Stop
+from slipway_service.state_dir import StartError
 
 from tests.integration.service.harness import PATIENCE, eventually, fault_of, program, read, toy_command
+from tests.integration.service.toy import ToySettings
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +99,27 @@ async def test_beyond_loopback_needs_a_word(tmp_path: Path) -> None:
     assert "--insecure" in line
     async with program(tmp_path, "--listen", "0.0.0.0:0", "--insecure") as toy:
         assert toy.address.startswith("0.0.0.0:")
+        (warning,) = [line for line in toy.log_lines() if line["level"] == "warning"]
+        assert (warning["option"], warning["address"]) == ("--listen", "0.0.0.0:0")
+        assert "without authentication" in warning["event"]
+
+
+async def test_on_loopback_there_is_no_warning(tmp_path: Path) -> None:
+    async with program(tmp_path, "--insecure") as toy:
+        assert {line["level"] for line in toy.log_lines()} == {"info"}
+
+
+async def test_a_service_that_cannot_open_does_not_say_that_it_listens(
+    tmp_path: Path,
+) -> None:
+    @asynccontextmanager
+    async def opener(_host: Host) -> AsyncIterator[None]:
+        raise StartError("the cache is another's")
+        yield
+
+    with structlog.testing.capture_logs() as logged, pytest.raises(StartError), anyio.fail_after(PATIENCE):
+        await lifecycle.serve(ToySettings(state_dir=tmp_path), opener, stop=Stop())
+    assert not [line for line in logged if line["event"] == "listening"]
 
 
 def health_of(channel: grpc.aio.Channel) -> Any:

@@ -76,6 +76,8 @@ async def test_health_of_server_services_and_resources(tmp_path: Path) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await health.Check(Health(service="models/unknown"))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        fault = fault_of(caught.value)
+        assert (fault.reason, fault.resource) == (Reason.SERVICE_NOT_FOUND, "models/unknown")
 
 
 async def test_a_health_watch_follows_a_resource_from_before_it_is_there_until_drain(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ As a program: `python -m tests.integration.service.toy serve --state-dir DIR`. I
 appends a transition and UnloadModel a deletion; GetModel fails in the way that the model's name says.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import ClassVar, NoReturn
 from uuid import uuid4
 
 import anyio
+import anyio.to_thread
 import grpc
 from pydantic import Field
 from slipway.common.v1 import watch_pb2
@@ -54,7 +56,10 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
         self.release = anyio.Event()
         self.waiting = anyio.Event()
         self.stalled = anyio.Event()
+        self.left = anyio.Event()
         self.left_by: list[type[BaseException]] = []
+        self.keeping = anyio.Lock()
+        self.kept: list[str] = []
 
     async def LoadModel(
         self, request: model_service_pb2.LoadModelRequest, _context: Context
@@ -90,10 +95,41 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
             case "models/wait":
                 self.waiting.set()
                 await self.release.wait()
+            case "models/cancelled":
+                future = asyncio.get_running_loop().create_future()
+                future.cancel()
+                await future
+            case "models/shielded":
+                await self._keep(request.name)
         return model_service_pb2.GetModelResponse(cursor=cursor_message(self.log.cursor))
 
+    async def _keep(self, name: str) -> None:
+        """Something that is finished once it has begun, under a lock and in a thread; a cancellation sets `left`."""
+        async with anyio.create_task_group() as tasks, self.keeping:
+            tasks.start_soon(self._notice_leaving)
+            with anyio.CancelScope(shield=True):
+                self.waiting.set()
+                await self.release.wait()
+                await anyio.to_thread.run_sync(self.kept.append, name)
+            tasks.cancel_scope.cancel()
+
+    async def _notice_leaving(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.left.set()
+
     async def read_model_logs(self, request: model_service_pb2.ReadModelLogsRequest, context: Context) -> None:
-        """Endless text, as many bytes a message as the offset says; from a task group, as real streams write."""
+        """Endless text, as many bytes a message as the offset says; from a task group, as real streams write.
+
+        Of `models/cut` there is none, which is found while the first message is on its way.
+        """
+        if request.name == "models/cut":
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(context.write, model_service_pb2.ReadModelLogsResponse(text="x"))
+                await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            raise _absent(request.name)
 
         async def write() -> None:
             try:
@@ -115,7 +151,7 @@ class Toy(model_service_pb2_grpc.ModelServiceServicer):
 async def open_toy(host: Host, *, pace: Pace = DEFAULT_PACE, log: EventLog | None = None) -> AsyncIterator[Toy]:
     """The toy as a service."""
     toy = Toy(log or EventLog(uuid4().hex))  # type: ignore[abstract] # the base answers for what is not built
-    broadcast = Broadcast(toy.log, pace=pace, metrics=WatchMetrics(host.registry, log="models"))
+    broadcast = Broadcast(toy.log, pace=pace, metrics=WatchMetrics(host.registry).of("models"))
     host.offer(SERVICE, model_service_pb2_grpc.add_ModelServiceServicer_to_server, toy)
     add_watch(host.server, SERVICE, "WatchModels", broadcast, collection="models")
     add_stream(host.server, SERVICE, "ReadModelLogs", toy.read_model_logs)

@@ -135,6 +135,11 @@ def test_a_reason_of_a_newer_service_falls_into_the_family_of_its_code() -> None
     assert (error.reason, error.text) == ("MOON_NOT_FOUND", "look up")
 
 
+def test_what_a_service_does_not_serve_is_no_defect_of_it() -> None:
+    assert family("NOT_IMPLEMENTED", grpc.StatusCode.UNIMPLEMENTED) is errors.NotServed
+    assert family("UNIMPLEMENTED", grpc.StatusCode.UNIMPLEMENTED) is errors.NotServed, "said by gRPC alone"
+
+
 def test_a_code_without_family_is_a_failure_of_the_service() -> None:
     assert family("", grpc.StatusCode.DATA_LOSS) is errors.ServiceFailure
     assert type(from_status(Status(code=99, message="odd"))) is errors.ServiceFailure

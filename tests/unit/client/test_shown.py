@@ -15,6 +15,7 @@ from slipway.runner.v1.model_pb2 import LoadProgress, LoadStage, Model, ModelSta
 from slipway_client.cli import exit_codes
 from slipway_client.cli import format as fmt
 from slipway_client.cli.display import BarDisplay, LineDisplay
+from slipway_client.cli.output import Output, SafeConsole
 from slipway_client.cli.steps import Step, download_step, model_step
 from slipway_client.errors import FAMILIES
 
@@ -211,8 +212,8 @@ def test_lines_where_there_is_no_terminal() -> None:
     ]
 
 
-def terminal(width: int) -> Console:
-    return Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+def terminal(width: int) -> SafeConsole:
+    return SafeConsole(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
 
 
 def test_a_line_is_kept_for_each_step_on_a_terminal() -> None:
@@ -255,6 +256,28 @@ def test_the_bar_never_fills_the_line(width: int) -> None:
     [line] = console.file.getvalue().splitlines()
     assert len(line.rstrip()) <= width - 3
     assert ("━" in line, numbers in line) == (width > 30, width == 100)
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (40, "NAME          REF       SIZE  WHAT"),
+        (34, "NAME          REF       SIZE  WHAT"),
+        (33, "NAME              SIZE  WHAT"),
+        (26, "NAME          WHAT"),
+        (20, "NAME          WHAT"),
+    ],
+)
+def test_a_table_leaves_columns_out_before_it_cuts(width: int, head: str) -> None:
+    output = Output()
+    output.console = terminal(width)
+    assert isinstance(output.console.file, io.StringIO)
+    rows = [("org/model-12", "main", "484.2 MB", "Q4"), ("b", "v1", "1 B", "")]
+    output.table(("NAME", "REF", "SIZE", "WHAT"), rows, right=("SIZE",), spare=("REF", "SIZE"))
+    first, second, _ = output.console.file.getvalue().splitlines()
+    assert first.rstrip() == head
+    assert len(second.rstrip()) <= width
+    assert ("484.2 MB" in second) == ("SIZE" in head)
 
 
 def test_every_family_has_an_exit_code_of_its_own() -> None:

@@ -341,7 +341,7 @@ async def watch_and_check(world: World) -> None:
     assert watch.mirror.resources == world.log.state
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(script=st.lists(st.lists(steps, max_size=5), max_size=25), batch_size=st.integers(1, 3))
 def test_no_transition_is_missed_or_repeated(script: list[list[tuple[str, str]]], batch_size: int) -> None:
     anyio.run(watch_and_check, World(script, batch_size))

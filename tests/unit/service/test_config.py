@@ -1,6 +1,7 @@
 """Where values come from, and what is refused."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,9 +9,11 @@ import click
 import pytest
 from click.testing import CliRunner
 from pydantic import Field
+from slipway_registry.config import RegistrySettings
+from slipway_runner.config import RunnerSettings
 from slipway_service.config import PROGRAMS, ServiceSettings, Settings, UsageError, load
 from slipway_service.logs import LogFormat
-from slipway_service.options import command, main, markdown, options
+from slipway_service.options import command, group, main, markdown, options
 from slipway_service.values import Duration, Listen, ListenAddress, Size
 
 LOCAL = ListenAddress("127.0.0.1", 1)
@@ -125,9 +128,48 @@ def test_a_wrong_value_is_named_by_where_it_came_from(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("field", ["listen", "metrics_listen"])
 def test_beyond_loopback_is_refused_unless_insecure(field: str) -> None:
-    with pytest.raises(UsageError, match=r"^--[a-z-]+ 0\.0\.0\.0:5 can be reached from other hosts.*--insecure"):
+    with pytest.raises(UsageError, match=r"^--[a-z-]+: 0\.0\.0\.0:5 can be reached from other hosts.*--insecure"):
         load(Example, {field: "0.0.0.0:5"})
     assert load(Example, {field: "0.0.0.0:5", "insecure": True}).insecure
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_REGISTRY_SLOTS", "many")
+    monkeypatch.setenv("SLIPWAY_REGISTRY_TIMEUOT", "1s")
+    path = toml(tmp_path, 'quotta = 1\ntimeout = "soon"\n')
+    with pytest.raises(UsageError) as caught:
+        load(Example, {"listen": "0.0.0.0:5", "metrics_listen": "nowhere", "log_level": "loud"}, path)
+    said = list(caught.value.args)
+    for part in (
+        "SLIPWAY_REGISTRY_TIMEUOT is no option of slipway-registry; did you mean SLIPWAY_REGISTRY_TIMEOUT?",
+        f"{path}: quotta is no option of slipway-registry; did you mean quota?",
+        f"{path}: timeout: 'soon' is not like",
+        "SLIPWAY_REGISTRY_SLOTS: Input should be a valid integer",
+        "--listen: 0.0.0.0:5 can be reached from other hosts",
+        "--metrics-listen: 'nowhere' is not HOST:PORT",
+        "--log-level: Input should be 'debug'",
+    ):
+        assert [line for line in said if line.startswith(part)], (part, said)
+    assert len(said) == 7
+    assert str(caught.value).splitlines() == said
+
+
+def test_each_thing_that_is_wrong_is_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["slipway-registry", "--timeout", "soon", "--slots", "0"])
+    with pytest.raises(SystemExit):
+        main(program([]), name="slipway-registry")
+    assert [line.split(":")[:2] for line in capsys.readouterr().err.splitlines()] == [
+        ["slipway-registry", " --timeout"],
+        ["slipway-registry", " --slots"],
+    ]
+
+
+@pytest.mark.parametrize(("listen", "exposed"), [("0.0.0.0:5", ["--listen"]), ("127.0.0.1:5", [])])
+def test_what_other_hosts_may_reach_is_known(listen: str, exposed: list[str]) -> None:
+    settings = load(Example, {"listen": listen, "insecure": True})
+    assert [name for name, _ in settings.exposed] == exposed
 
 
 def test_the_table_has_every_option() -> None:
@@ -218,6 +260,12 @@ def test_usage_errors_are_one_line_and_exit_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("slipway-registry: ")
     assert said in line
+
+
+@pytest.mark.parametrize("settings", [RegistrySettings, RunnerSettings])
+def test_a_program_tells_its_version(settings: type[Settings]) -> None:
+    told = CliRunner().invoke(group(settings, help="A program."), ["--version"])
+    assert told.output == f"{settings.program} {version(settings.program)}\n"
 
 
 def test_a_program_that_ends_as_it_should_exits_0(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,3 +74,19 @@ def test_a_status_that_is_not_ours_is_internal(info: Info | None) -> None:
         status.details.add().Pack(info)
     fault = from_status(status)
     assert (fault.reason, fault.text) == (Reason.INTERNAL, "text of theirs")
+
+
+def test_text_that_is_no_utf8_can_be_told() -> None:
+    """Names of files may have such bytes; an error about them must not fail itself."""
+    odd = b"a\xffb".decode(errors="surrogateescape")
+    fault = Fault(
+        Reason.PATH_NOT_ALLOWED,
+        odd,
+        facts={"path": odd},
+        fields=(FieldViolation(odd, odd),),
+        preconditions=(Precondition("DISK", odd, odd),),
+        resource=odd,
+    )
+    told = from_status(to_status(fault))
+    assert told.text == r"a\udcffb"
+    assert told.facts["path"] == told.resource == told.fields[0].field == told.preconditions[0].subject == told.text

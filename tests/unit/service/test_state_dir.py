@@ -41,3 +41,9 @@ def test_a_directory_that_cannot_be_is_a_start_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="file"), hold(tmp_path / "file"):
         pass
+
+
+def test_addresses_that_cannot_be_written_are_a_start_error(tmp_path: Path) -> None:
+    (tmp_path / "address.new").mkdir()
+    with hold(tmp_path) as state, pytest.raises(StartError, match=r"address\.new: Is a directory"):
+        state.announce({"grpc": "127.0.0.1:1"})

@@ -144,4 +144,4 @@ class Watching(RuleBasedStateMachine):
 
 
 TestWatching = Watching.TestCase
-TestWatching.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestWatching.settings = settings(max_examples=150, stateful_step_count=60)

@@ -5,8 +5,9 @@ import pytest
 from tests.hub.emulator import HubEmulator
 from tests.hub.fixtures import hub
 from tests.integration.registry.hub.client import HubClient
+from tests.integration.registry.network import no_network
 
-__all__ = ["client", "hub"]
+__all__ = ["client", "hub", "no_network"]
 
 
 @pytest.fixture

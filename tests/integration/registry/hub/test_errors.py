@@ -2,10 +2,14 @@
 
 from functools import partial
 
+import huggingface_hub.errors
+import huggingface_hub.hf_api
+import huggingface_hub.utils._http
 import pytest
 from anyio import create_task_group, fail_after, to_thread
 from slipway_registry.hub.credentials import ANONYMOUS, Credential, Credentials
 from slipway_service.fault import Reason
+from slipway_service.weights.names import FilePath, RepoId
 
 from tests.hub.emulator import HubEmulator
 from tests.hub.faults import ContentLength, Delay, Fault, Reset, Slow, StallAfter, Status, Truncate
@@ -73,6 +77,38 @@ async def test_what_may_pass_is_tried_again_and_then_told(hub: HubEmulator, what
     assert (await client.tree("org/m")).files
 
 
+async def test_causes_do_not_rest_on_huggingface_hubs_exceptions(
+    hub: HubEmulator, client: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have been renamed and moved before: here every one of them is another, and none is ever raised."""
+
+    class Renamed(Exception):
+        pass
+
+    def raise_for_status(*_: object, **__: object) -> None:
+        raise Renamed
+
+    for name, value in vars(huggingface_hub.errors).items():
+        if isinstance(value, type) and issubclass(value, Exception):
+            monkeypatch.setattr(huggingface_hub.errors, name, Renamed)
+    hub.add_repo("org/m", {"a": "1"}, gated="manual")
+    hub.add_repo("org/off", {"a": "1"}, disabled=True)
+    hub.add_repo("org/open", {"a": "1"})
+    repo, commit = RepoId("org/m"), (await client.tree("org/open")).commit
+    for module in (huggingface_hub.hf_api, huggingface_hub.utils._http):
+        for name in [name for name in vars(module) if name.startswith("hf_raise_for_status")]:
+            monkeypatch.setattr(module, name, raise_for_status)
+    for call, reason in (
+        (client.tree("org/none"), Reason.REPO_NOT_FOUND),
+        (client.tree("org/m", "nope"), Reason.REVISION_NOT_FOUND),
+        (client.metadata.check_access(repo, ANONYMOUS), Reason.REPO_GATED),
+        (client.tree("org/m", credential=caller("hf_nobody")), Reason.CREDENTIAL_INVALID),
+        (client.tree("org/off"), Reason.REPO_DISABLED),
+        (client.metadata.read(RepoId("org/open"), commit, FilePath("none"), 1, ANONYMOUS), Reason.ENTRY_NOT_FOUND),
+    ):
+        assert (await fault_of(call)).reason is reason
+
+
 @pytest.mark.parametrize("what", [Status(500), Reset(), Truncate(after=5), Delay(None)], ids=repr)
 async def test_what_passes_is_not_noticed(hub: HubEmulator, what: Fault) -> None:
     client = HubClient(hub.endpoint, read_timeout=0.3)
@@ -89,6 +125,23 @@ async def test_a_hub_that_is_away(hub: HubEmulator, client: HubClient) -> None:
     assert "Connect" in fault.text
     hub.up("hub")
     assert (await client.tree("org/m")).files
+
+
+async def test_a_hub_that_was_just_away_is_asked_once_until_it_answers(hub: HubEmulator, client: HubClient) -> None:
+    hub.add_repo("org/m", {"a": "1"})
+    hub.down("hub")
+    await fault_of(client.tree("org/m"))
+    first = len(client.slept)
+    await fault_of(client.tree("org/m"))
+    assert (first, len(client.slept)) == (3, 3)
+    client.now += 15
+    await fault_of(client.tree("org/m"))
+    assert len(client.slept) == 6
+    hub.up("hub")
+    await client.tree("org/m")
+    hub.down("hub")
+    await fault_of(client.tree("org/n"))
+    assert len(client.slept) == 9
 
 
 async def test_a_name_that_nobody_has() -> None:
@@ -113,7 +166,7 @@ async def test_who_goes_away_does_not_wait_and_leaves_the_question_to_others(
 ) -> None:
     hub.add_repo("org/m", {"a": "1"})
     hub.faults.add(Delay(None), "/revision/", times=1)
-    with fail_after(10):  # the read timeout is 30
+    with fail_after(25):  # the read timeout is 30
         async with create_task_group() as others, create_task_group() as first:
             first.start_soon(client.tree, "org/m")
             await to_thread.run_sync(hub.journal.wait_for, "/revision/")

@@ -1,8 +1,5 @@
 """Offline there is no request: not to the Hub, not to anyone."""
 
-import socket
-from typing import NoReturn
-
 import pytest
 from slipway_registry.hub.credentials import ANONYMOUS
 from slipway_registry.hub.settings import HubSettings
@@ -15,22 +12,6 @@ from tests.integration.registry.hub.client import HubClient, caller, fault_of
 pytestmark = pytest.mark.anyio
 
 REPO = RepoId("org/m")
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every attempt to connect or to look up a name, noted and refused."""
-    attempts: list[object] = []
-
-    def refuse(*arguments: object, **_: object) -> NoReturn:
-        attempts.append(arguments)
-        raise OSError("there is no network in this test")
-
-    for name in ("connect", "connect_ex", "sendto"):
-        monkeypatch.setattr(socket.socket, name, refuse)
-    for name in ("getaddrinfo", "create_connection", "gethostbyname"):
-        monkeypatch.setattr(socket, name, refuse)
-    return attempts
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ async def test_a_gated_repository_is_estimated_by_sizes_and_what_the_hub_says(
     assert variant.memory.weights_bytes == WEIGHTS
     assert variant.memory.kv_bytes_per_1k_tokens is None
     assert found.config.context_length == 2048  # the Hub read the header itself
+    assert variant.memory.context_tokens == 2048
     hub.add_user("ann", "hf_ann", {REPO})
     (variant,) = (await client.get(REPO, credential=caller("hf_ann"))).variants
     assert variant.memory is not None

@@ -1,13 +1,23 @@
 """Who holds what, until when, and what holders are asked."""
 
+import errno
+import os
 import shutil
+import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 from anyio import to_thread
+from huggingface_hub import snapshot_download
+from slipway.registry.v1 import snapshot_service_pb2 as pb
 from slipway.registry.v1.selection_pb2 import PatternSelection, Selection
 from slipway_client.events import Changed, Removed
+from slipway_registry.cache.journal import Event, Journal, Recorded
+from slipway_registry.rpc.snapshots import SnapshotService
+from slipway_service.handlers import Context
 
 from tests.hub.emulator import HubEmulator
 from tests.integration.registry.snapshots.served import EVERYTHING, GGUFS, PATIENCE, Q4, Q8, reason_of, served
@@ -85,6 +95,9 @@ async def test_every_wrong_field_is_named(hub: HubEmulator, tmp_path: Path) -> N
         wrong = await reason_of(it.client.pin_snapshot("no/such/repo", holder="", claim="x" * 300, ttl=1, keep=True))
         assert wrong.reason == "INVALID_FIELDS"
         assert all(field in str(wrong) for field in ("repo_id", "holder", "claim", "ttl"))
+        for text in (" ", "a\nb", "a\0b", "\x1b[2J", "a\u2028b"):
+            unseen = await reason_of(it.client.pin_snapshot("org/m", holder=text, claim=text))
+            assert [field.field for field in unseen.fields] == ["holder", "claim"]
         long = await reason_of(it.client.pin_snapshot("org/m", holder="h", ttl=31 * 86_400))
         assert long.reason == "INVALID_FIELDS"
 
@@ -106,11 +119,82 @@ async def test_a_pin_ends_by_itself_and_its_holder_sees_it(hub: HubEmulator, tmp
         assert [it.holder for it in await it.client.list_pins()] == ["other"]
 
 
+async def test_a_pin_is_told_though_its_holder_left_while_it_was_stored(
+    hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    storing, left = threading.Event(), threading.Event()
+    append, pin_snapshot = Journal.append, SnapshotService.PinSnapshot
+
+    def slow(journal: Journal, events: Sequence[Event]) -> list[Recorded]:
+        recorded = append(journal, events)
+        if any(event.label == "leaver" for event in events):
+            storing.set()
+            left.wait(PATIENCE)
+        return recorded
+
+    async def notice_leaving() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            left.set()
+
+    async def pinned(
+        service: SnapshotService, request: pb.PinSnapshotRequest, context: Context
+    ) -> pb.PinSnapshotResponse:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(notice_leaving)
+            response = await pin_snapshot(service, request, context)
+            tasks.cancel_scope.cancel()
+        return response
+
+    monkeypatch.setattr(Journal, "append", slow)
+    monkeypatch.setattr(SnapshotService, "PinSnapshot", pinned)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: it.client.pin_snapshot("org/m", holder="leaver"))
+                await to_thread.run_sync(storing.wait)
+                tasks.cancel_scope.cancel()
+            await to_thread.run_sync(left.wait)
+            await it.client.pin_snapshot("org/m", holder="stayer")
+            async with it.client.watch_pins() as watch:
+                for holder in ("leaver", "stayer"):
+                    event = await anext(watch)
+                    assert isinstance(event, Changed)
+                    assert event.resource.holder == holder
+
+
 async def test_pins_on_what_another_program_took_are_ended(hub: HubEmulator, tmp_path: Path) -> None:
     repo = hub.add_repo("org/m", GGUFS)
     async with served(tmp_path, hub.endpoint) as it:
         await it.pull(repo)
         await it.client.pin_snapshot("org/m", holder="h")
-        await to_thread.run_sync(shutil.rmtree, it.paths(repo).root)
-        await it.listed(lambda snapshots: not snapshots)
+        with anyio.fail_after(PATIENCE):
+            async with it.client.watch_pins(holder="h") as watch:
+                assert isinstance(await anext(watch), Changed)
+                await to_thread.run_sync(shutil.rmtree, it.paths(repo).root)
+                while not isinstance(await anext(watch), Removed):
+                    pass
         assert await it.client.list_pins() == []
+        assert await it.client.list_snapshots() == []
+
+
+async def test_a_pin_that_a_full_disk_refuses_is_none(
+    hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    async with served(tmp_path, hub.endpoint) as it:
+        fetch = partial(snapshot_download, repo.id, revision=repo.head.id, cache_dir=it.hub, token=False)
+        await to_thread.run_sync(partial(fetch, endpoint=hub.endpoint))
+        with monkeypatch.context() as patch:
+            patch.setattr("slipway_registry.cache.hold.replace_file", full)
+            refused = await reason_of(it.client.pin_snapshot("org/m", repo.head.id, holder="h"))
+        assert refused.reason == "DISK_FULL"
+        assert await it.client.list_pins() == []
+        await it.client.pin_snapshot("org/m", repo.head.id, holder="h")

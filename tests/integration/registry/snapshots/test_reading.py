@@ -10,6 +10,8 @@ from anyio import to_thread
 from huggingface_hub import scan_cache_dir, snapshot_download
 from slipway.registry.v1.snapshot_service_pb2 import ListSnapshotsRequest
 from slipway_client.events import Changed, Removed
+from slipway_registry.cache.keeper import Keeper
+from slipway_service.fault import Fault, Reason
 from slipway_service.weights.names import Commit
 
 from tests.hub.emulator import HubEmulator
@@ -60,7 +62,7 @@ async def test_the_index_follows_other_programs(hub: HubEmulator, tmp_path: Path
     hub.add_repo("org/native", GGUFS)
     async with served(tmp_path, hub.endpoint) as it:
         await to_thread.run_sync(lambda: native_download(hub, it.hub, "org/native", "*Q4*"))
-        (found,) = await it.listed(bool)
+        (found,) = await it.listed(lambda snapshots: any(one.complete for it in snapshots for one in it.variants))
         assert [variant.complete for variant in found.variants] == [True, False]
         assert not any(variant.verified for variant in found.variants)
         await to_thread.run_sync(lambda: native_download(hub, it.hub, "org/native"))
@@ -124,3 +126,59 @@ async def test_usage_counts_every_byte_once(hub: HubEmulator, tmp_path: Path) ->
         assert usage.disk_total_bytes == free.f_blocks * free.f_frsize
         exclusive = {found.repo_id: found.exclusive_bytes for found in await it.client.list_snapshots()}
         assert exclusive == {"org/one": 0, "org/two": 4}
+
+
+async def test_usage_of_each_repository(hub: HubEmulator, tmp_path: Path) -> None:
+    one = hub.add_repo("org/one", GGUFS)
+    two = hub.add_repo("org/two", {**GGUFS, "more.txt": b"more"})
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(one)
+        await it.pull(two, revision=two.head.id)
+        two.commit({"more.txt": b"much more"})
+        await it.pull(two, revision=two.head.id)
+        await it.client.pin_snapshot("org/two", two.head.id, holder="h", selection=Q4)
+        answer = await it.client.get_cache_usage_by_repo()
+        whole = sum(blob.stat().st_size for blob in it.paths(one).blobs.iterdir())
+        first, second = answer.repos
+        assert (first.repo_id, first.snapshot_count, first.pin_count) == ("org/one", 1, 0)
+        assert (second.repo_id, second.snapshot_count, second.pin_count) == ("org/two", 2, 1)
+        assert (first.snapshot_bytes, first.exclusive_bytes, first.pinned_bytes) == (whole, 0, 0)
+        extra = len(b"more") + len(b"much more")
+        assert (second.snapshot_bytes, second.exclusive_bytes) == (whole + extra, extra)
+        assert 0 < second.pinned_bytes < whole
+        assert answer.usage.snapshot_bytes == whole + extra, "what the two share counts once"
+
+
+async def test_a_cache_that_has_gone_is_not_made_anew(hub: HubEmulator, tmp_path: Path) -> None:
+    """It may have been a mount. Calls say what to do."""
+    one, two = (hub.add_repo(name, GGUFS) for name in ("org/one", "org/two"))
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(one)
+        await to_thread.run_sync(shutil.rmtree, it.hub)
+        for call in (it.client.get_cache_usage(), it.snapshot(one), it.client.prune_cache(quota_bytes=0)):
+            gone = await reason_of(call)
+            assert (gone.reason, str(it.hub) in str(gone), "restart" in str(gone)) == ("DISK_FAULT", True, True)
+        failed = await reason_of(it.pull(two))
+        assert (failed.reason, str(it.hub) in str(failed)) == ("DISK_FAULT", True)
+        assert not it.hub.exists()
+    async with served(tmp_path, hub.endpoint) as it:
+        assert await it.client.list_snapshots() == []
+        await it.pull(two)
+
+
+async def test_a_download_that_cannot_be_entered_ends_nothing(
+    hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    refused = anyio.Event()
+
+    async def refuse(*_: object) -> None:
+        refused.set()
+        raise Fault(Reason.DISK_FAULT, "the database cannot be written")
+
+    async with served(tmp_path, hub.endpoint) as it:
+        with monkeypatch.context() as patch:
+            patch.setattr(Keeper, "used", refuse)
+            await it.pull(repo)
+            await refused.wait()
+        assert (await it.snapshot(repo)).complete

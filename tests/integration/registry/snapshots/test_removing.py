@@ -1,17 +1,31 @@
 """Deleting and pruning: what goes, what stays, and how many bytes that really frees."""
 
+import errno
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 from anyio import to_thread
-from huggingface_hub import scan_cache_dir
+from huggingface_hub import scan_cache_dir, snapshot_download
 from slipway_client.events import Changed
 
+from tests.hub.content import Random
 from tests.hub.emulator import HubEmulator
-from tests.integration.registry.snapshots.served import GGUFS, KIB, PATIENCE, Q4, Q8, Served, reason_of, served
+from tests.integration.registry.snapshots.served import (
+    EVERYTHING,
+    GGUFS,
+    KIB,
+    PATIENCE,
+    Q4,
+    Q8,
+    Served,
+    reason_of,
+    served,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +142,75 @@ async def test_force_asks_the_holder_and_waits(hub: HubEmulator, tmp_path: Path)
         assert await it.client.list_snapshots() == []
 
 
+async def test_a_keep_is_not_waited_for(hub: HubEmulator, tmp_path: Path) -> None:
+    """Nobody lets go of it by being asked; nor is anybody asked whose letting go would be of no use."""
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        await it.client.pin_snapshot("org/m", holder="runner/a")
+        keep = (await it.client.pin_snapshot("org/m", holder="operator", selection=Q4, keep=True)).pin
+        with anyio.fail_after(PATIENCE / 2):
+            for options in ({"timeout": 600.0}, {"variant": "Q4_K_M"}, {"validate_only": True}):
+                refused = await reason_of(it.client.delete_snapshot(name, force=True, **options))
+                assert refused.reason == "SNAPSHOT_PINNED"
+                assert [found.subject for found in refused.preconditions] == ["operator"]
+        assert not any(pin.release_requested for pin in await it.client.list_pins())
+        await it.client.unpin_snapshot(keep.name)
+        would = await it.client.delete_snapshot(name, force=True, validate_only=True)
+        assert would.freed_bytes > 0
+
+
+async def test_a_keep_that_is_left_ends_the_waiting(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        one = (await it.client.pin_snapshot("org/m", holder="runner/a", claim="one")).pin
+        two = (await it.client.pin_snapshot("org/m", holder="runner/b", claim="two")).pin
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+
+                async def delete() -> None:
+                    refused = await reason_of(it.client.delete_snapshot(name, force=True, timeout=600.0))
+                    assert [found.subject for found in refused.preconditions] == ["runner/b"]
+
+                tasks.start_soon(delete)
+                async with it.client.watch_pins() as watch:
+                    while not (isinstance(event := await anext(watch), Changed) and event.resource.release_requested):
+                        pass
+                # Its holder makes a keep of it instead of letting go.
+                await it.client.pin_snapshot("org/m", holder="runner/b", claim="two", keep=True)
+                await it.client.unpin_snapshot(one.name)
+        (left,) = await it.client.list_pins()
+        assert (left.name, left.release_requested) == (two.name, False)
+
+
+async def test_a_holder_that_connects_late_is_asked_too(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        cursor = (await it.client.pin_snapshot("org/m", holder="runner/a")).cursor
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(it.client.delete_snapshot, name, force=True, timeout=PATIENCE))
+                async with it.client.watch_pins(holder="runner/a") as early:
+                    while not (isinstance(event := await anext(early), Changed) and event.resource.release_requested):
+                        pass
+                # One that comes now sees it in the state, and one that was away in what it missed.
+                async with it.client.watch_pins(holder="runner/a") as late:
+                    state = await anext(late)
+                    assert isinstance(state, Changed)
+                    assert state.resource.release_requested
+                async with it.client.watch_pins(holder="runner/a", after=cursor) as back:
+                    missed = await anext(back)
+                    assert isinstance(missed, Changed)
+                    assert missed.resource.release_requested
+                await it.client.unpin_snapshot(missed.resource.name)
+        assert await it.client.list_snapshots() == []
+
+
 async def test_force_gives_up_before_the_deadline(hub: HubEmulator, tmp_path: Path) -> None:
     repo = hub.add_repo("org/m", GGUFS)
     async with served(tmp_path, hub.endpoint) as it:
@@ -138,6 +221,25 @@ async def test_force_gives_up_before_the_deadline(hub: HubEmulator, tmp_path: Pa
         assert (refused.reason, refused.preconditions[0].subject) == ("SNAPSHOT_PINNED", "runner/a")
         (pin,) = await it.client.list_pins()
         assert not pin.release_requested
+        await it.client.pin_snapshot("org/m", holder="runner/b")
+
+
+async def test_a_caller_that_gives_up_waiting_leaves_the_holder_alone(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        await it.client.pin_snapshot("org/m", holder="runner/a")
+        with anyio.fail_after(PATIENCE):
+            async with it.client.watch_pins(holder="runner/a") as watch, anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: it.client.delete_snapshot(name, force=True, timeout=PATIENCE))
+                while not (isinstance(event := await anext(watch), Changed) and event.resource.release_requested):
+                    pass
+                tasks.cancel_scope.cancel()
+            async with it.client.watch_pins(holder="runner/a") as watch:
+                while not (isinstance(event := await anext(watch), Changed) and not event.resource.release_requested):
+                    pass
+        assert (await it.snapshot(repo)).complete
         await it.client.pin_snapshot("org/m", holder="runner/b")
 
 
@@ -177,15 +279,96 @@ async def test_a_prune_takes_the_least_recently_used_and_says_why(hub: HubEmulat
         assert list((await it.client.prune_cache()).items) == []
 
 
-async def test_hf_cache_prune_takes_nothing_that_is_pinned(hub: HubEmulator, tmp_path: Path) -> None:
-    repo = hub.add_repo("org/m", GGUFS)
+async def test_hf_cache_prune_takes_nothing_that_is_pinned_or_kept(hub: HubEmulator, tmp_path: Path) -> None:
+    """Of what other programs put there by commit, without a ref: that is what the command takes."""
+    repos = {name: hub.add_repo(f"org/{name}", GGUFS) for name in ("pinned", "kept", "free")}
     async with served(tmp_path, hub.endpoint) as it:
-        await it.pull(repo, Q8, revision=repo.head.id)
-        snapshot = await it.snapshot(repo, repo.head.id)
-        it.paths(repo).keep_ref(snapshot.commit).unlink()  # type: ignore[arg-type]
-        await it.client.pin_snapshot("org/m", repo.head.id, holder="h")
+        for name, repo in repos.items():
+            fetch = partial(snapshot_download, repo.id, revision=repo.head.id, cache_dir=it.hub, token=False)
+            await to_thread.run_sync(partial(fetch, endpoint=hub.endpoint))
+            if name != "free":
+                await it.client.pin_snapshot(repo.id, repo.head.id, holder="h", keep=name == "kept")
+        ours = hub.add_repo("org/ours", GGUFS)
+        await it.pull(ours, Q8, revision=ours.head.id)
         command = [str(Path(sys.executable).parent / "hf"), "cache", "prune", "--yes", "--cache-dir", str(it.hub)]
         ended = await to_thread.run_sync(lambda: subprocess.run(command, capture_output=True, text=True))
         assert ended.returncode == 0, ended.stderr
-        assert (await it.snapshot(repo, repo.head.id)).etag != ""
+        left = await it.listed(lambda snapshots: len(snapshots) <= 3)
+        assert [found.repo_id for found in left] == ["org/kept", "org/ours", "org/pinned"]
+        assert [found.complete for found in left] == [True, False, True]
         assert sound(it)
+
+
+async def test_what_cannot_be_removed_keeps_its_refs_and_is_told(
+    hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, free = hub.add_repo("org/stuck", GGUFS), hub.add_repo("org/free", GGUFS)
+    rename = Path.rename
+    async with served(tmp_path, hub.endpoint) as it:
+        for repo in (stuck, free):
+            await it.pull(repo)
+        paths, name = it.paths(stuck), (await it.snapshot(stuck)).name
+        refs = {path: path.read_bytes() for path in paths.refs.rglob("*") if path.is_file()}
+
+        def refuse(path: Path, target: Path) -> Path:
+            if path.parent == paths.snapshots:
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+            return rename(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", refuse)
+            assert (await reason_of(it.client.delete_snapshot(name))).reason == "DISK_FAULT"
+            assert len(refs) == 2
+            assert {path: path.read_bytes() for path in paths.refs.rglob("*") if path.is_file()} == refs
+            refused = await reason_of(it.client.prune_cache(unused_for=0.0))
+            assert refused.reason == "DISK_FAULT"
+            assert "1 of the snapshots" in str(refused)
+        assert [found.repo_id for found in await it.client.list_snapshots()] == ["org/stuck"]
+        (paths.refs / "odd").write_bytes(b"\xff\xfe")
+        await it.client.delete_snapshot(name)
+        assert await it.client.list_snapshots() == []
+
+
+async def test_a_disk_without_room_for_the_trash_can_be_emptied(
+    hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+
+    def full(path: Path, _: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        name = (await it.snapshot(repo)).name
+        with monkeypatch.context() as patch:
+            patch.setattr("slipway_registry.cache.trash.make_directory", full)
+            before = disk(it.hub)
+            one = await it.client.delete_snapshot(name, variant="Q8_0")
+            assert one.freed_bytes == before - disk(it.hub) == 128 * KIB
+            assert sound(it)
+            rest = await it.client.delete_snapshot(name)
+            assert rest.freed_bytes == before - 128 * KIB
+            assert disk(it.hub) == 0
+            assert await it.client.list_snapshots() == []
+    async with served(tmp_path, hub.endpoint, delete_grace=60.0) as it:
+        await it.pull(repo)
+        assert (await it.snapshot(repo)).name == name
+        monkeypatch.setattr("slipway_registry.cache.trash.make_directory", full)
+        assert (await reason_of(it.client.delete_snapshot(name))).reason == "DISK_FAULT"
+        assert (await it.snapshot(repo)).complete
+
+
+async def test_a_prune_counts_what_a_paused_download_needs_as_staying(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"shared.bin": Random(64 * KIB, 1)})
+    async with served(tmp_path, hub.endpoint) as it:
+        await it.pull(repo)
+        old = await it.snapshot(repo)
+        repo.commit({"new.bin": Random(4096 * KIB, 3)}, title="More")
+        hub.throttle.set("cdn", per_connection=64 * KIB)
+        began = await it.client.create_download("org/m", repo.head.id, selection=EVERYTHING)
+        await it.client.pause_download(began.download.name)
+        would = await it.client.prune_cache(unused_for=0.0, validate_only=True)
+        before = disk(it.hub)
+        done = await it.client.prune_cache(unused_for=0.0)
+        assert [item.snapshot for item in done.items] == [old.name]
+        assert done.freed_bytes == would.freed_bytes == before - disk(it.hub) == 0

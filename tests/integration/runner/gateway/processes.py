@@ -19,3 +19,8 @@ def resident_bytes(pid: int) -> int:
     """Memory of a process."""
     pages = (proc.PROC / str(pid) / "statm").read_text().split()[1]
     return int(pages) * 4096
+
+
+def limits(pid: int) -> list[str]:
+    """Its resource limits, line by line (proc(5))."""
+    return (proc.PROC / str(pid) / "limits").read_text().splitlines()

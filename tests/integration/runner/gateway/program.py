@@ -16,7 +16,7 @@ from slipway_runner.backends.base import Launch, LaunchPlan
 from slipway_runner.gateway.keeper import Gateway, open_gateway
 from slipway_runner.gateway.launch import Setup
 from slipway_runner.models.fleet import Fleet, open_fleet
-from slipway_runner.models.record import Model
+from slipway_runner.models.record import Activation, Model
 from slipway_runner.models.snapshots import LocalPaths
 from slipway_runner.models.spec import PathSource, Spec
 from slipway_runner.models.states import State
@@ -67,10 +67,18 @@ class Runner:
     gateway: Gateway
     models: Path
 
-    async def load(self, model_id: str = "m", **more: Any) -> Model:
+    async def load(
+        self,
+        model_id: str = "m",
+        *,
+        activation: Activation = Activation.ALWAYS,
+        evict: bool = False,
+        **more: Any,
+    ) -> Model:
         path = self.models / f"{model_id}.gguf"
         path.write_bytes(b"GGUF" + bytes(1000))
-        await self.fleet.load(Spec(source=PathSource(path=path), **more), model_id)
+        spec = Spec(source=PathSource(path=path), **more)
+        await self.fleet.load(spec, model_id, activation=activation, evict=evict)
         return await self.seen.state(State.LOADED, State.ERROR, model_id=model_id)
 
 
@@ -82,15 +90,22 @@ async def runner(
     state, models = root / "state", root / "models"
     for folder in (state, models):
         folder.mkdir(exist_ok=True)
-    given = {"backends": backends_of(backend or ServingBackend()), "devices": cpu, "paths": LocalPaths((models,))}
     async with open_gateway(state, Setup(listen=ListenAddress("127.0.0.1", 0)), keep=keep) as gateway:
         seen = Sink(gateway=gateway)
         async with open_fleet(
             state_dir=state,
             sink=seen,
-            numbers=replace(NUMBERS, drain=20.0),
             drain=gateway.drain,
-            **{**given, **more},
+            **{
+                "backends": backends_of(backend or ServingBackend()),
+                "devices": cpu,
+                "paths": LocalPaths((models,)),
+                "use_of": gateway.use,
+                "wanted": gateway.wanted,
+                "show_dormant": gateway.show_dormant,
+                "numbers": replace(NUMBERS, drain=20.0),
+                **more,
+            },
         ) as fleet:
             gateway.complete()
             try:

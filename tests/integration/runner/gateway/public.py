@@ -1,10 +1,13 @@
 """A gateway's public side in the test's own process."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 from aiohttp import web
 from slipway_runner.gateway import upstream
 from slipway_runner.gateway.keys import ApiKeys
@@ -49,3 +52,18 @@ async def public(
             yield Public(f"http://127.0.0.1:{port}", port, proxy, meters)
         finally:
             await server.cleanup()
+
+
+async def refused(answer: aiohttp.ClientResponse, status: int) -> dict[str, Any]:
+    """The error that an answer is."""
+    assert answer.status == status, await answer.text()
+    assert answer.content_type == "application/json"
+    assert answer.headers["Server"] == "slipway"
+    error: dict[str, Any] = (await answer.json())["error"]
+    assert error["message"].startswith(error["code"])
+    return error
+
+
+async def raw_connection(on: Public, limit: int = 1 << 16) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to write any bytes to."""
+    return await asyncio.open_connection("127.0.0.1", on.port, limit=limit)

@@ -1,7 +1,8 @@
 """A cache, its books, and a clock, without a server and without a Hub."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +15,16 @@ from slipway_registry.cache.keeper import Keeper, KeeperSettings
 from slipway_registry.cache.layout import Modes
 from slipway_registry.cache.pin import Pin
 from slipway_registry.cache.pins import PinBook
+from slipway_registry.cache.pruner import Pruner
 from slipway_registry.cache.publish import Publisher
 from slipway_registry.cache.records import CacheRecords
+from slipway_registry.cache.remover import Remover
+from slipway_registry.cache.snapshot import Snapshot
+from slipway_registry.cache.verify import Finding, Verification
 from slipway_registry.cache.wanted import Wanted
-from slipway_registry.jobs.store import Store
+from slipway_registry.jobs.store import Store, VerifiedBlob
+from slipway_registry.transfer.halt import Halt
+from slipway_registry.transfer.hashing import OneCore
 from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, FilePath, RepoId, Revision
@@ -52,6 +59,12 @@ class Told:
     def pin(self, pin: Pin, *, ended: bool = False) -> None:
         self.pins.append((pin, ended))
 
+    def begin(self, snapshots: Iterable[Snapshot], pins: Iterable[Pin]) -> None:
+        pass
+
+    async def settle(self) -> None:
+        pass
+
 
 class Cache:
     """A hub cache in a directory, with a keeper over it; close it at the end."""
@@ -66,7 +79,7 @@ class Cache:
         self.publisher = Publisher(self.shelf, self.locks, symlinks=symlinks)
         self.store = Store.in_directory(directory)
         self.records = CacheRecords(self.store)
-        self.pins = PinBook(self.records)
+        self.pins = PinBook(self.records, self.time.seconds)
         self.index = CacheIndex(self.hub, self.records, self.pins, lambda: self.time.seconds)
         self.keeper = Keeper(
             self.index,
@@ -79,12 +92,36 @@ class Cache:
             self.time,
             KeeperSettings(**settings),  # type: ignore[arg-type]
         )
+        self.remover = Remover(self.keeper)
+        self.pruner = Pruner(self.keeper, self.remover)
 
     def close(self) -> None:
         self.store.close()
 
     def paths(self, repo: str) -> RepoPaths:
         return RepoPaths(self.hub, RepoId(repo))
+
+    def verified(self, repo: str, file: RepoFile, status: os.stat_result, *, at: float) -> None:
+        """Note that a file was hashed and found right."""
+        blob = VerifiedBlob(
+            repo=RepoId(repo),
+            etag=file.blob_id,
+            size=status.st_size,
+            inode=status.st_ino,
+            mtime_ns=status.st_mtime_ns,
+        )
+        self.store.set_verified(blob, at=at)
+
+    def verify(self, snapshot: Snapshot, files: Sequence[RepoFile]) -> list[Finding]:
+        """Hash files of a snapshot, as `slipway cache verify` does."""
+        work = Verification(
+            self.shelf, self.store, self.records, snapshot.repo, snapshot.commit, files, core=OneCore(), clock=self.now
+        )
+        work.run(Halt())
+        return work.findings
+
+    def now(self) -> float:
+        return self.time.seconds
 
     def publish(self, repo: str, commit: str, files: Mapping[str, bytes], only: list[str] | None = None) -> None:
         """As a download would, with blobs of other repositories linked."""

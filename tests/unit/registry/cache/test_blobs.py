@@ -15,6 +15,7 @@ BLOB = BlobId("1" * 64)
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> BlobShelf:
+    (tmp_path / "hub").mkdir()
     made = BlobShelf(tmp_path / "hub", Modes(file=0o644, directory=0o755))
     made.prepare(REPO)
     return made

@@ -32,6 +32,7 @@ LISTING = [
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> BlobShelf:
+    (tmp_path / "hub").mkdir()
     made = BlobShelf(tmp_path / "hub", Modes(file=0o644, directory=0o755))
     paths = made.prepare(REPO)
     for data, blob in BLOBS.items():
@@ -98,6 +99,19 @@ def test_names_become_refs(publisher: Publisher, paths: RepoPaths, revision: str
 def test_hashes_do_not(publisher: Publisher, paths: RepoPaths, revision: str) -> None:
     publisher.publish(REPO, COMMIT, LISTING, ["config.json"], Revision(revision))
     assert [path.name for path in paths.refs.rglob("*") if path.is_file()] == [COMMIT]
+
+
+@pytest.mark.parametrize(("before", "now"), [("dev", "dev/x"), ("dev/x", "dev")])
+def test_a_ref_that_is_in_the_way_of_another_stays(
+    publisher: Publisher, paths: RepoPaths, before: str, now: str
+) -> None:
+    other = Commit("d" * 40)
+    publisher.publish(REPO, other, LISTING, ["config.json"], Revision(before))
+    publisher.publish(REPO, COMMIT, LISTING, list(CONTENT), Revision(now))
+    assert contents(paths.snapshot(COMMIT)) == CONTENT
+    assert (paths.refs / before).read_text() == other
+    assert scan_cache_dir(paths.hub).warnings == []
+    assert list(paths.ingest.iterdir()) == []
 
 
 def test_a_missing_blob_publishes_nothing_that_is_seen(publisher: Publisher, paths: RepoPaths) -> None:
@@ -207,6 +221,7 @@ def test_a_listing_that_only_its_owner_can_read_is_replaced(shelf: BlobShelf, pa
     ids=["own", "group"],
 )
 def test_modes(tmp_path: Path, modes: Modes, file: int, directory: int) -> None:
+    (tmp_path / "hub").mkdir()
     shelf = BlobShelf(tmp_path / "hub", modes)
     paths = shelf.prepare(REPO)
     (paths.blobs / BLOBS[b"{}"]).write_bytes(b"{}")

@@ -26,7 +26,7 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
 def delete(cache: Cache, commit: str, now: float = 1000.0) -> int:
     paths = cache.paths("org/m")
     removal = plan_removal(read_repo(paths), Commit(commit), None, wanted=())
-    return remove(paths, removal, cache.shelf.modes, now).freed_bytes
+    return remove(paths, removal, cache.shelf.modes, now, for_good=False).freed_bytes
 
 
 def test_bins_are_emptied_when_their_grace_is_over(cache: Cache) -> None:

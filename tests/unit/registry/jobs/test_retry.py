@@ -1,11 +1,8 @@
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from slipway_registry.jobs.retry import Backoff, RetryPolicy, Verdict, after_setback
-
-from tests.unit.registry.jobs.samples import NOW
 
 POLICY = RetryPolicy()
 
@@ -15,10 +12,9 @@ def verdict(**given: Any) -> Verdict:
         "away": False,
         "progressed": False,
         "tries": 0,
-        "away_since": None,
+        "away_for": 0.0,
         "away_looks": 0,
         "retry_after": None,
-        "now": NOW,
         "chance": lambda: 1.0,
     }
     return after_setback(POLICY, **values | given)
@@ -35,11 +31,11 @@ def test_chance_halves_a_delay_at_most() -> None:
 
 @pytest.mark.parametrize(("tries", "delay"), [(0, 1.0), (1, 5.0), (2, 30.0), (3, None)])
 def test_three_tries_after_1_5_and_30_seconds(tries: int, delay: float | None) -> None:
-    assert verdict(tries=tries) == Verdict(delay, tries + 1, None)
+    assert verdict(tries=tries) == Verdict(delay, tries + 1)
 
 
 def test_bytes_make_every_count_begin_anew() -> None:
-    assert verdict(tries=3, progressed=True) == Verdict(1.0, 1, None)
+    assert verdict(tries=3, progressed=True) == Verdict(1.0, 1)
 
 
 def test_the_other_side_may_ask_for_more() -> None:
@@ -49,25 +45,21 @@ def test_the_other_side_may_ask_for_more() -> None:
 
 
 def test_an_absent_hub_costs_no_try() -> None:
-    assert verdict(away=True, tries=2) == Verdict(2.0, 2, NOW)
+    assert verdict(away=True, tries=2) == Verdict(2.0, 2)
 
 
 def test_an_absent_hub_is_asked_ever_more_seldom() -> None:
-    delays = [verdict(away=True, away_looks=looks, away_since=NOW).delay for looks in range(8)]
+    delays = [verdict(away=True, away_looks=looks, away_for=9.0).delay for looks in range(8)]
     assert delays == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
 
 
-@pytest.mark.parametrize(("hours", "given_up"), [(23.9, False), (24.1, True)])
-def test_an_absent_hub_is_waited_for_a_day(hours: float, given_up: bool) -> None:
-    since = NOW - timedelta(hours=hours)
-    found = verdict(away=True, away_since=since)
-    assert (found.delay is None) is given_up
-    assert found.away_since == since
-
-
-def test_a_hub_that_delivered_meanwhile_was_not_away() -> None:
-    since: datetime = NOW - timedelta(hours=30)
-    assert verdict(away=True, away_since=since, progressed=True).away_since == NOW
+@pytest.mark.parametrize(
+    ("left", "asked", "delay", "last"), [(9.0, 0.0, 2.0, False), (1.5, 0.0, 1.5, True), (300.0, 900.0, 300.0, True)]
+)
+def test_an_absent_hub_is_waited_for_a_day(left: float, asked: float, delay: float, last: bool) -> None:
+    found = verdict(away=True, away_for=86_400.0 - left, retry_after=asked)
+    assert (found.delay, found.last) == (delay, last)
+    assert verdict(away=True, away_for=90_000.0) == Verdict(0.0, 0, last=True)
 
 
 def test_policies_are_values() -> None:

@@ -1,3 +1,4 @@
+import resource
 import threading
 import uuid
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from slipway_registry.jobs.schema import metadata
 from slipway_registry.jobs.store import Cursor, Store, VerifiedBlob
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.names import RepoId
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from tests.unit.registry.jobs.samples import LISTING, NOW, REPO, download
 
@@ -38,6 +39,20 @@ def test_the_migrations_make_the_schema(tmp_path: Path) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def test_block_checksums_of_another_kind_are_forgotten(tmp_path: Path) -> None:
+    blob = VerifiedBlob(repo=REPO, etag="a" * 64, size=3, inode=1, mtime_ns=2, block_crcs=b"crc3")
+    earlier = at(tmp_path)
+    earlier.set_verified(blob, at=NOW.timestamp())
+    earlier.close()
+    engine = create_engine(f"sqlite:///{tmp_path}/registry.sqlite3")
+    with engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '0004'"))
+    engine.dispose()
+    later = at(tmp_path)
+    assert later.verified(blob.etag) == [replace(blob, block_crcs=None)]
+    later.close()
 
 
 def test_a_download_is_found_again_with_its_files(store: Store) -> None:
@@ -172,6 +187,23 @@ def test_a_checkpoint_empties_the_log_file(store: Store, tmp_path: Path) -> None
     store.create(download(), PATHS, LISTING)
     store.checkpoint()
     assert (tmp_path / "registry.sqlite3-wal").stat().st_size == 0
+
+
+def test_a_checkpoint_that_fails_is_a_fault_and_loses_nothing(tmp_path: Path) -> None:
+    store = at(tmp_path)
+    recorded, _ = store.create(download(), PATHS, LISTING)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # no file may grow, as on a full disk
+    try:
+        with pytest.raises(Fault) as caught:
+            store.checkpoint()
+        store.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.reason in (Reason.DISK_FULL, Reason.DISK_FAULT)
+    again = at(tmp_path)
+    assert again.live() == [recorded]
+    again.close()
 
 
 def test_a_full_disk_is_a_fault_and_changes_nothing(store: Store) -> None:

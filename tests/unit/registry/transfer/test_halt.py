@@ -46,3 +46,16 @@ def test_checks() -> None:
     halt.set()
     with pytest.raises(Halted):
         halt.check()
+
+
+def test_who_leaves_takes_only_its_own_registration() -> None:
+    halt, woken = Halt(), list[int]()
+
+    def wake() -> None:
+        woken.append(1)
+
+    with halt.waking(wake):
+        with halt.waking(wake):
+            pass
+        halt.set()
+    assert woken == [1]

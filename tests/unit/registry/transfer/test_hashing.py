@@ -49,3 +49,14 @@ def test_following_ends_when_halted(tmp_path: Path) -> None:
         threading.Timer(0.01, halt.set).start()
         with pytest.raises(Halted):
             follow(partial, sha256(DATA), OneCore(), halt)
+
+
+def test_the_core_is_shared_while_several_files_are_followed() -> None:
+    core = OneCore()
+    seen = [core.shared()]
+    with core.following():
+        seen.append(core.shared())
+        with core.following():
+            seen.append(core.shared())
+        seen.append(core.shared())
+    assert seen == [False, False, True, False]

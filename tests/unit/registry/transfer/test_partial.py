@@ -2,13 +2,12 @@ import errno
 import os
 import subprocess
 import sys
-import threading
+import tempfile
 import uuid
 from pathlib import Path
 
 import pytest
 from slipway_registry.transfer.errors import DiskFull, Setback, Vanished, disk_errors
-from slipway_registry.transfer.halt import Halt, Halted
 from slipway_registry.transfer.partial import DATA, Partial
 from slipway_service.fault import Fault, Reason
 
@@ -24,6 +23,12 @@ def opened(directory: Path, boot: int = 1) -> Partial:
 def test_it_has_its_full_size_from_the_start(tmp_path: Path) -> None:
     with opened(tmp_path / "p"):
         assert (tmp_path / "p" / DATA).stat().st_size == SIZE
+
+
+def test_memory_is_not_cleared_before_it_is_written() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory, opened(Path(memory) / "p"):
+        status = (Path(memory) / "p" / DATA).stat()
+    assert (status.st_size, status.st_blocks) == (SIZE, 0)
 
 
 def test_bytes_written_across_blocks_are_found_again(tmp_path: Path) -> None:
@@ -103,24 +108,43 @@ sys.stdin.read()
         pass
 
 
-def test_a_follower_is_woken_by_bytes_and_by_a_halt(tmp_path: Path) -> None:
-    reached: list[int] = []
-    halt = Halt()
+def test_bytes_that_were_passed_over_are_not_lent(tmp_path: Path) -> None:
+    with opened(tmp_path / "p") as partial:
+        partial.handover.begin(lambda _: None, bool, least=1)
+        partial.write(0, memoryview(DATA_BYTES)[:20])
+        assert not partial.write(0, memoryview(b"\xff" * 20 + DATA_BYTES[20:40]), lend=True)
+
+
+def test_the_crc_is_of_what_was_written_whatever_the_hash_does_with_the_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = bytearray(DATA_BYTES)
     with opened(tmp_path / "p") as partial:
 
-        def follow() -> None:
-            try:
-                while True:
-                    reached.append(partial.wait_beyond(reached[-1] if reached else 0, halt))
-            except Halted:
-                reached.append(-1)
+        def offer(_: int, view: memoryview) -> bool:
+            view[:] = bytes(len(view))  # hashed, and taken by another connection
+            return True
 
-        thread = threading.Thread(target=follow)
-        thread.start()
-        partial.write(0, memoryview(DATA_BYTES)[:50])
-        halt.set()
-        thread.join(10)
-    assert reached[-1] == -1
+        monkeypatch.setattr(partial.handover, "offer", offer)
+        assert partial.write(0, memoryview(buffer), lend=True)
+        assert partial.frontier.damaged(partial.read) == []
+
+
+def test_the_crc_is_right_when_another_writes_the_start_of_a_block_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+    with opened(tmp_path / "p") as partial:
+
+        def interrupted(fd: int, view: memoryview, offset: int) -> int:
+            monkeypatch.setattr(os, "pwrite", write)
+            partial.write(0, memoryview(DATA_BYTES)[:5])
+            return write(fd, view, offset)
+
+        monkeypatch.setattr(os, "pwrite", interrupted)
+        partial.write(0, memoryview(DATA_BYTES)[:10])
+        assert partial.frontier.entry(0)[0] == 10
+        assert partial.frontier.damaged(partial.read) == []
 
 
 def test_mode_and_sync(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
-from slipway_registry.transfer.ranges import MAX_PART_BYTES, MIN_PART_BYTES, MIN_STEAL_BYTES, Ranges, Span
+from slipway_registry.transfer.ranges import MAX_AT_WORK_BYTES, MIN_PART_BYTES, MIN_STEAL_BYTES, Ranges, Span
 
 MIB = 1 << 20
 
@@ -24,8 +24,19 @@ def test_parts_are_dealt_in_order_and_shrink_towards_the_end() -> None:
     assert parts[-1][1] == 1024 * MIB
     sizes = [end - start for start, end in parts]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] == MAX_PART_BYTES
+    assert sizes[0] == MAX_AT_WORK_BYTES // 4
     assert all(size >= MIN_PART_BYTES for size in sizes[:-1])
+
+
+def test_parts_are_larger_where_fewer_connections_share_them_than_might() -> None:
+    ranges = Ranges([(0, 2048 * MIB)], connections=8)
+    first = ranges.take()
+    assert first
+    assert fetch(ranges, first) == (0, MAX_AT_WORK_BYTES // 8)
+    ranges.share_among(1)
+    second = ranges.take()
+    assert second
+    assert fetch(ranges, second) == (MAX_AT_WORK_BYTES // 8, MAX_AT_WORK_BYTES // 8 + MAX_AT_WORK_BYTES)
 
 
 def test_what_a_connection_left_is_dealt_next() -> None:

@@ -11,7 +11,9 @@ import pytest
 import trustme
 from slipway_registry.transfer.errors import Away, Setback
 from slipway_registry.transfer.halt import Halt, Halted
-from slipway_registry.transfer.wire import Origin, Response, Wire, WireSettings
+from slipway_registry.transfer.origin import Origin
+from slipway_registry.transfer.response import Response
+from slipway_registry.transfer.wire import Wire, WireSettings
 from slipway_service.fault import Fault, Reason
 
 Serve = Callable[[socket.socket], None]
@@ -187,6 +189,100 @@ def test_silence_is_a_setback(wires: Callable[..., Wire], serve: Callable[..., S
     wire = wires(stall_timeout=0.05)
     with pytest.raises(Setback, match="stall"):
         fetch(wire, f"http://127.0.0.1:{serve(silent).port}/")
+
+
+def test_a_pause_behind_the_first_bytes_costs_none_of_them(
+    wires: Callable[..., Wire], serve: Callable[..., Server]
+) -> None:
+    go_on = threading.Event()
+
+    def pausing(server: Server, sock: socket.socket) -> None:
+        server.read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhello")
+        go_on.wait(10)
+        sock.sendall(bytes(99_995))
+
+    buffer = memoryview(bytearray(1 << 20))
+    with wires().get(f"http://127.0.0.1:{serve(pausing).port}/", {}, Halt()) as response:
+        assert bytes(buffer[: response.receive_into(buffer)]) == b"hello"  # though there is room for more
+        go_on.set()
+        rest = b""
+        while count := response.receive_into(buffer):
+            rest += bytes(buffer[:count])
+    assert rest == bytes(99_995)
+
+
+def test_what_came_before_a_connection_broke_is_handed_over(
+    wires: Callable[..., Wire],
+    serve: Callable[..., Server],
+    authority: tuple[trustme.CA, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(server: Server, sock: socket.socket) -> None:
+        server.read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap()
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority[1]))
+    for url in (
+        f"http://localhost:{serve(broken).port}/",
+        f"https://localhost:{serve(broken, tls=tls_of(authority[0])).port}/",
+    ):
+        buffer = memoryview(bytearray(100))
+        with wires().get(url, {}, Halt()) as response:
+            assert bytes(buffer[: response.receive_into(buffer)]) == b"hello"
+            with pytest.raises(Setback, match="early"):
+                response.receive_into(buffer)
+
+
+def test_a_chunk_is_handed_over_before_the_next_one_comes(
+    wires: Callable[..., Wire], serve: Callable[..., Server]
+) -> None:
+    go_on = threading.Event()
+
+    def pausing(server: Server, sock: socket.socket) -> None:
+        server.read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        go_on.wait(10)
+        sock.sendall(b"1\r\n!\r\n0\r\n\r\n")
+
+    buffer = memoryview(bytearray(100))
+    with wires().get(f"http://127.0.0.1:{serve(pausing).port}/", {}, Halt()) as response:
+        assert bytes(buffer[: response.receive_into(buffer)]) == b"hello"
+        go_on.set()
+        assert bytes(buffer[: response.receive_into(buffer)]) == b"!"
+
+
+def test_many_pieces_are_received_at_once(wires: Callable[..., Wire], serve: Callable[..., Server]) -> None:
+    sent = threading.Event()
+
+    def dripping(server: Server, sock: socket.socket) -> None:
+        server.read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(1000):
+            sock.sendall(b"x")
+        sent.set()
+
+    buffer = memoryview(bytearray(1 << 20))
+    with wires().get(f"http://127.0.0.1:{serve(dripping).port}/", {}, Halt()) as response:
+        assert sent.wait(10)
+        assert response.receive_into(buffer) == 1000
+
+
+def test_the_next_head_is_not_waited_for_as_a_body_is(wires: Callable[..., Wire], serve: Callable[..., Server]) -> None:
+    """A head is shorter than what the thread that received a body before it was woken for."""
+
+    def answer(server: Server, sock: socket.socket) -> None:
+        while "big" in server.read_head(sock):
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1_000_000))
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        sock.recv(1)  # an end of the connection would wake it, too
+
+    server, wire = serve(answer), wires(stall_timeout=5.0)
+    assert len(fetch(wire, f"http://127.0.0.1:{server.port}/big")) == 1_000_000
+    assert fetch(wire, f"http://127.0.0.1:{server.port}/small") == b"hello"
+    assert server.accepted == 1
 
 
 def test_nobody_there_is_away(wires: Callable[..., Wire]) -> None:

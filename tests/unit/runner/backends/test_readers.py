@@ -358,7 +358,7 @@ READERS = (
 
 @pytest.mark.parametrize("name", LOGS)
 @pytest.mark.parametrize("make", READERS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(cuts=st.lists(st.integers(0, 1 << 15), max_size=100))
 def test_progress_is_monotone_and_the_same_however_a_log_is_cut(name: str, make: type[Reader], cuts: list[int]) -> None:
     data = recorded(name)

@@ -49,6 +49,19 @@ def test_what_is_taken_already_is_not_counted_twice() -> None:
     assert claims.available(loaded) == 10
 
 
+def test_who_waits_for_room_keeps_it_from_those_who_come_later_only() -> None:
+    claims = Reservations()
+    claims.reserve("before", {"GPU-a": 60}, [A])
+    claims.claim("waiting", {"GPU-a": 80}, waits=True)
+    assert claims.available(A) == 0
+    claims.reserve("before", {"GPU-a": 60}, [A])
+    claims.release("before")
+    claims.reserve("waiting", {"GPU-a": 80}, [A])
+    with pytest.raises(Fault) as refused:
+        claims.reserve("after", {"GPU-a": 1}, [A])
+    assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+
+
 def test_a_device_that_was_lost_meanwhile_has_nothing_left() -> None:
     claims = Reservations()
     claims.reserve("one", {"GPU-a": 60}, [A])

@@ -132,6 +132,21 @@ def test_only_loaded_models_serve(state: State) -> None:
     assert refusal(Table([replace(QWEN, state=state)]), CHAT, "qwen").status == 503
 
 
+def test_a_dormant_model_is_wanted_by_any_of_its_names() -> None:
+    dormant = replace(QWEN, state=State.UNLOADED, on_demand=True, active=False, detail="no memory")
+    for name in ("qwen", "default", "Qwen/Qwen3-8B"):
+        refused = refusal(Table([dormant, LLAMA]), CHAT, name)
+        assert (refused.status, refused.code, refused.retry_after, refused.wants) == (503, LOADING, WAIT, "qwen")
+        assert refused.passing
+        assert refused.text == "qwen is loaded on demand, which begins now; at the last attempt: no memory"
+    assert refusal(Table([dormant]), CHAT, None).code == "NO_ACTIVE_MODEL"
+
+
+def test_nobody_wants_a_model_that_is_on_its_way_out() -> None:
+    leaving = refusal(Table([replace(QWEN, state=State.UNLOADING, on_demand=True)]), CHAT, "qwen")
+    assert (leaving.retry_after, leaving.wants) == (WAIT, "")
+
+
 def test_an_id_wins_over_an_alias_and_an_alias_over_a_repository() -> None:
     by_repo = route("one", repo_id="name")
     by_alias = route("two", aliases=("name",))

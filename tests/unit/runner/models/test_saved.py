@@ -1,5 +1,7 @@
 """What the journal holds comes back as it was."""
 
+import json
+import threading
 from pathlib import Path
 from signal import Signals
 
@@ -9,7 +11,7 @@ from slipway_runner.backends.base import Format, Found, LaunchPlan, ModelFiles, 
 from slipway_runner.devices.device import Device, DeviceKind
 from slipway_runner.models.plan import Plan
 from slipway_runner.models.record import Model, ProcessExit
-from slipway_runner.models.saved import Saved, Scribe, Started
+from slipway_runner.models.saved import Saved, Scribe, Started, Written
 from slipway_runner.models.spec import PathSource, RepoSource, Source, Spec
 from slipway_runner.models.states import Life, State
 from slipway_runner.process.adopt import Trace
@@ -87,7 +89,8 @@ async def test_a_model_comes_back_equal(tmp_path: Path, source: Source) -> None:
     scribe.save(before)
     scribe.save_active({Task.EMBED: "m"})
     await scribe.flush()
-    models, unreadable, active = scribe.read()
+    written = scribe.read()
+    models, unreadable, active = list(written.models), list(written.unreadable), written.active
     scribe.close()
     assert models == [before]
     assert unreadable == []
@@ -105,12 +108,12 @@ async def test_the_newest_of_each_entry_is_written_and_what_is_forgotten_is_gone
             await anyio.lowlevel.checkpoint()
         await scribe.flush()
         tasks.cancel_scope.cancel()
-    models, *_ = scribe.read()
+    models = list(scribe.read().models)
     assert [model.model.spec.source for model in models] == [RepoSource(repo_id="c/d")]
     scribe.forget("u")
     with anyio.CancelScope(shield=True):
         await scribe.flush()
-    assert scribe.read()[0] == []
+    assert scribe.read().models == ()
     scribe.close()
 
 
@@ -119,11 +122,12 @@ async def test_an_entry_with_other_fields_is_unreadable_and_can_be_set_aside(tmp
     journal.write("u", {"model": {"id": "m"}})
     journal.close()
     scribe = Scribe(tmp_path)
-    models, unreadable, _ = scribe.read()
+    written = scribe.read()
+    models, unreadable = list(written.models), list(written.unreadable)
     assert models == []
     assert [entry.name for entry in unreadable] == ["u"]
     scribe.set_aside("u")
-    assert scribe.read() == ([], [], {})
+    assert scribe.read() == Written()
     scribe.close()
 
 
@@ -147,7 +151,44 @@ async def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path, monkeyp
         await anyio.sleep(0.05)
         full = False
         with anyio.fail_after(10):
-            while scribe.read()[0] != [before]:  # noqa: ASYNC110
+            while scribe.read().models != (before,):  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
+    scribe.close()
+
+
+async def test_what_happens_is_written_while_the_disk_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(Journal, "sync", lambda _self, _name: go_on.wait(20))
+    scribe = Scribe(tmp_path)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scribe.run)
+        with anyio.fail_after(10):
+            for repo in ("a/b", "c/d"):
+                scribe.save(before := saved(RepoSource(repo_id=repo)))
+                while scribe.read().models != (before,):  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+        go_on.set()
+        tasks.cancel_scope.cancel()
+    scribe.close()
+
+
+@pytest.mark.parametrize("name", ["active", "dormant"])
+@pytest.mark.parametrize(
+    "body", [{}, {"models": {"paint": "t"}}, {"models": {"embed": 1}}, {"models": []}, {"models": None}], ids=str
+)
+async def test_what_is_active_in_another_shape_is_set_aside_and_models_are_read(
+    tmp_path: Path, name: str, body: dict[str, object]
+) -> None:
+    scribe = Scribe(tmp_path)
+    before = saved(RepoSource(repo_id="a/b"))
+    scribe.save(before)
+    await scribe.flush()
+    (tmp_path / f"{name}.json").write_text(json.dumps({"version": 1, **body}))
+    written = scribe.read()
+    assert written.models == (before,)
+    assert [entry.name for entry in written.unreadable] == [name]
+    assert (written.active, written.dormant) == ({}, {})
+    scribe.set_aside(name)
+    assert scribe.read() == Written(models=(before,))
     scribe.close()

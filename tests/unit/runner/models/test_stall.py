@@ -30,3 +30,10 @@ def test_suspending_twice_and_resuming_what_runs_change_nothing() -> None:
     timer = StallTimer.start(0.0, patience=10.0)
     assert timer.resume(5.0) == timer
     assert timer.suspend(1.0).suspend(2.0) == timer.suspend(1.0)
+
+
+def test_news_of_before_the_timer_was_started_or_resumed_changes_nothing() -> None:
+    timer = StallTimer.start(100.0, patience=10.0)
+    assert timer.news(95.0) == timer
+    resumed = timer.suspend(105.0).resume(200.0)
+    assert resumed.news(105.0) == resumed

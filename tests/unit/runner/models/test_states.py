@@ -100,6 +100,48 @@ def test_arrow(life: Life, event: Event, state: State, commands: tuple[Command, 
     assert (after.state, ordered) == (state, commands)
 
 
+# What an arrow leaves of a life besides its state; all else is as it was.
+LEFT: list[tuple[Life, Event, dict[str, object]]] = [
+    (LOADING, Starting(1), {"occupied": True}),
+    (replace(STARTED, bad_probes=1), Answered(1), {"loaded_once": True, "bad_probes": 0}),
+    (AGAIN, Answered(2), {}),
+    (STARTED, Failed(1, CAUSE), {"error": CAUSE}),
+    (AGAIN, Exited(2, CAUSE), {"error": CAUSE, "restarts": (NOW,), "restart_count": 1, "retry_at": NOW + 2}),
+    (WAITING, Gone(), {"occupied": False, "due": False}),
+    (WAITING, Leaked(LEAK), {"error": LEAK, "due": False}),
+    (WAITING, Unload(), {"due": False}),
+    (STARTED, Leaked(LEAK), {}),
+    (LOADED, Probed(1, good=False), {"bad_probes": 1}),
+    (DOUBTFUL, Probed(1, good=True), {"bad_probes": 0}),
+    (DOUBTFUL, Probed(1, False, "503"), {"bad_probes": 3, "error": Cause(Reason.BACKEND_UNRESPONSIVE, "503")}),
+    (SICK, Probed(1, good=True), {"bad_probes": 0, "error": None}),
+    (SICK, Probed(1, good=False), {}),
+    (replace(RESTARTING, error=CAUSE), Due(1), {"run": 2, "attempt": 2, "retry_at": None}),
+    (CLEANING, Load(), {"due": True}),
+    (CLEANING, Due(1), {"due": True}),
+    (CLEANING, Gone(), {"occupied": False}),
+    (
+        replace(CLEANING, due=True),
+        Gone(),
+        {"occupied": False, "due": False, "run": 2, "attempt": 2, "retry_at": None},
+    ),
+    (replace(CLEANING, due=True), Unload(), {"due": False, "retry_at": None}),
+    (replace(CLEANING, due=True), Leaked(LEAK), {"error": LEAK, "due": False, "retry_at": None}),
+    (RESTARTING, Unload(), {"retry_at": None}),
+    (UNLOADING, Gone(), {"occupied": False}),
+    (UNLOADING, Leaked(LEAK), {"error": LEAK}),
+    (LEAKED, Gone(), {"occupied": False}),
+    (LEAKED, Leaked(replace(LEAK, text="8, too")), {"error": replace(LEAK, text="8, too")}),
+    (replace(LEAKED, run=3), Load(), {"run": 4, "due": True, "error": None}),
+]
+
+
+@pytest.mark.parametrize(("life", "event", "changes"), LEFT)
+def test_what_an_arrow_leaves(life: Life, event: Event, changes: dict[str, object]) -> None:
+    after, _ = step(life, event, NOW, RULES)
+    assert after == replace(life, state=after.state, **changes)  # type: ignore[arg-type]
+
+
 EVENTS: list[Event] = [
     Load(),
     Unload(),
@@ -186,13 +228,14 @@ def test_a_used_up_budget_says_what_it_was_at_last() -> None:
         (UNLOADING, False, State.UNLOADING, (Command.HALT,)),
         (CLEANING, False, State.RESTARTING, (Command.KILL, Command.WAIT)),
         (LEAKED, False, State.ERROR, (Command.KILL,)),
-        (WAITING, False, State.LOADING, (Command.BEGIN,)),
+        (WAITING, False, State.LOADING, (Command.KILL,)),
+        (replace(STARTED, bad_probes=1), False, State.LOADING, (Command.BEGIN,)),
     ],
 )
 def test_adoption(life: Life, answering: bool, state: State, commands: tuple[Command, ...]) -> None:
     after, ordered = states.adopted(life, answering=answering)
     assert (after.state, ordered) == (state, commands)
-    assert after.occupied
+    assert (after.occupied, after.due, after.bad_probes) == (True, life.due, 0)
 
 
 @pytest.mark.parametrize("remains", [False, True])
@@ -211,7 +254,8 @@ def test_a_lost_process_goes_by_the_policy(life: Life, remains: bool) -> None:
 @pytest.mark.parametrize("life", [LOADED, SICK, STARTED, RESTARTING])
 def test_only_always_holds_over_a_reboot(life: Life) -> None:
     again, commands = states.rebooted(life, Rules(policy=RestartPolicy.ALWAYS))
-    assert (again.state, commands) == (State.LOADING, (Command.BEGIN,))
+    assert (again.state, again.occupied, commands) == (State.LOADING, False, (Command.BEGIN,))
+    assert (again.run, again.attempt) == (life.run + 1, life.attempt + 1)
     failed, _ = states.rebooted(life, RULES)
     assert (failed.state, failed.occupied) == (State.ERROR, False)
 
@@ -228,3 +272,29 @@ def test_only_always_holds_over_a_reboot(life: Life) -> None:
 def test_what_had_no_process_is_resumed(life: Life, state: State, commands: tuple[Command, ...]) -> None:
     after, ordered = states.resumed(life)
     assert (after.state, ordered) == (state, commands)
+
+
+@pytest.mark.parametrize(
+    ("life", "commands", "due"),
+    [
+        (LOADING, (Command.KILL,), True),
+        (RESTARTING, (Command.KILL, Command.WAIT), False),
+        (UNLOADING, (Command.HALT,), False),
+        (ERROR, (Command.KILL,), False),
+    ],
+)
+def test_remains_are_ended_before_it_goes_on(life: Life, commands: tuple[Command, ...], due: bool) -> None:
+    after, ordered = states.resumed(life, remains=True)
+    assert (after.state, after.occupied, after.due, ordered) == (life.state, True, due, commands)
+
+
+@pytest.mark.parametrize("life", [LOADED, WAITING, CLEANING])
+def test_what_this_runner_cannot_look_after_is_an_error(life: Life) -> None:
+    after, ordered = states.refused(life, CAUSE)
+    assert after == replace(life, state=State.ERROR, occupied=False, due=False, retry_at=None, error=CAUSE)
+    assert ordered == (Command.RELEASE,)
+
+
+def test_restarts_that_lie_ahead_are_no_recent_ones() -> None:
+    life, _ = step(replace(USED_UP, restarts=tuple(NOW + 3600 + i for i in range(5))), Exited(1, CAUSE), NOW, RULES)
+    assert (life.state, life.restarts, life.retry_at) == (State.RESTARTING, (NOW,), NOW + RULES.first_delay)

@@ -79,9 +79,9 @@ class World:
     def start_process(self) -> None:
         before = self.life
         self.apply(Starting(self.life.run))
-        if self.life is not before:
-            self.processes += 1
-            assert self.processes == 1, "two processes for one model"
+        assert self.life is not before, "a run that is under way may start its process"
+        self.processes += 1
+        assert self.processes == 1, "two processes for one model"
 
     def end_down(self) -> None:
         self.processes = 0
@@ -201,5 +201,5 @@ class Lives(RuleBasedStateMachine):
         assert not world.under_way
 
 
-Lives.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+Lives.TestCase.settings = settings(max_examples=300, stateful_step_count=60)
 TestLives = Lives.TestCase

@@ -21,12 +21,18 @@ pytestmark = pytest.mark.anyio
 INSTANCE = "test-instance"
 POLITE = (Rung(SIGTERM, 0.3),)
 
-# Each prints its pid; `deaf` ignores SIGTERM, `moved` leaves session and group, `nameless` also drops the environment.
+# Each prints its pid; `deaf` ignores SIGTERM, `moved` leaves session and group, `heavy` has memory whose return takes a
+# while, and threads of which the last returns it.
 TREE = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
+def grow():
+    global memory
+    memory = b"x" * (400 << 20)
+    for _ in range(8): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 def child(*habits):
     pid = os.fork()
     if pid: return pid
+    if "heavy" in habits: grow()
     if "moved" in habits: os.setsid()
     if "deaf" in habits: signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.write(1, b"%d\\n" % os.getpid())
@@ -104,6 +110,28 @@ async def test_those_who_moved_are_found_by_their_tag_and_killed(trees: Trees) -
     assert len(found.strays) == 2
     assert set(found.all) == set(everybody)
     assert await stop(family, POLITE, kill_seconds=5) == ()
+    assert not [one for one in everybody if proc.alive(one)]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members are looked up again long before a heavy one is gone."""
+    monkeypatch.setattr("slipway_runner.process.stop._RESCAN_SECONDS", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("habits", ["heavy", "moved,heavy"])
+async def test_who_is_killed_is_waited_for_until_the_memory_is_back(trees: Trees, habits: str) -> None:
+    family, everybody = await trees.plant(habits)
+    assert await stop(family, (), kill_seconds=30) == ()
+    assert not [one for one in everybody if proc.alive(one)]
+    assert trees.children[0].reap() == Exit(signal=SIGKILL)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_orphans_are_waited_for_until_their_memory_is_back(trees: Trees) -> None:
+    _, everybody = await trees.plant("moved,heavy")
+    assert await orphans.reap(INSTANCE, (), seconds=30) == ()
     assert not [one for one in everybody if proc.alive(one)]
 
 

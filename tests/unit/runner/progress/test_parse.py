@@ -61,7 +61,7 @@ def test_a_bar_is_told_as_soon_as_it_stands_though_nothing_ends_its_line() -> No
 
 
 @pytest.mark.parametrize("name", LOGS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cuts=st.lists(st.integers(min_value=0, max_value=1 << 20), max_size=200))
 def test_how_a_log_is_cut_makes_no_difference(name: str, cuts: list[int]) -> None:
     data = recorded(name)
@@ -87,7 +87,6 @@ SPLINTERS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(splinters=st.lists(SPLINTERS, max_size=60), cuts=st.lists(st.integers(0, 1 << 20), max_size=60))
 @example(splinters=[b"50%|", b"| 1/2 [", b"]", b"\x1b[0m", b"\r"], cuts=[3, 9, 12, 13])
 def test_how_anything_is_cut_makes_no_difference(splinters: list[bytes], cuts: list[int]) -> None:

@@ -153,3 +153,12 @@ def test_names_stay_what_they_are(name: CheckedName) -> None:
     again = pickle.loads(pickle.dumps(name))
     assert again == name
     assert type(again) is type(name)
+
+
+def test_a_hash_is_told_from_its_beginning() -> None:
+    known = [Commit("a" * 40), Commit("abcdef" + "0" * 34), Commit("abcdef" + "0" * 20 + "1" * 14)]
+    assert Revision("a" * 40).within(known) == known[0]
+    assert Revision("AAAAAAA").within(known) == known[0]
+    assert Revision("a" * 6).within(known) is None  # the Hub takes no hash as short
+    assert Revision("abcdef0").within(known) is None  # two begin so
+    assert Revision("f" * 40).within(known) is None

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 from slipway_runner.backends.base import Found, NotUsable, Settings, Task
+from slipway_runner.backends.llama_server import LlamaServer
 from slipway_runner.backends.select import SHIPPED
 from slipway_runner.devices.device import Device, DeviceKind
-from slipway_runner.models.plan import Backends, Plan, Surroundings, make_plan
+from slipway_runner.models.choice import make_plan, place_again
+from slipway_runner.models.plan import Backends, Plan, Surroundings
 from slipway_runner.models.snapshots import Description
 from slipway_runner.models.spec import RepoSource, Spec
 from slipway_service.fault import Fault, Reason
@@ -214,3 +216,37 @@ def test_context_counts_when_the_header_tells_its_cost() -> None:
     usual = plan(GGUF, around(EVERYWHERE, CPU), facts)
     long = plan(GGUF, around(EVERYWHERE, CPU), facts, settings=Settings(context_length=32_768))
     assert long.planned_bytes - usual.planned_bytes == (32_768 - 8192) * cache.bytes_per_token
+
+
+@pytest.mark.parametrize(
+    ("description", "devices", "flags", "tokens"),
+    [
+        (GGUF, (CPU,), {}, 4 * 4096),
+        (GGUF, (CPU,), {"--kv-unified": ""}, 4096),
+        (SAFETENSORS, (CPU, GPU1), {}, 4096),
+    ],
+)
+def test_the_context_of_every_request_counts_where_they_share_none(
+    description: Description, devices: tuple[Device, ...], flags: Mapping[str, str], tokens: int
+) -> None:
+    cache = CacheShape(kv_heads=(8,) * 32, key_length=128, value_length=128)
+    facts, settings = ModelFacts(architecture="LlamaForCausalLM"), Settings(context_length=4096, parallel_requests=4)
+    without = plan(description, around(EVERYWHERE, *devices), facts, settings=settings, flags=flags)
+    known = plan(description, around(EVERYWHERE, *devices), replace(facts, cache=cache), settings=settings, flags=flags)
+    assert known.planned_bytes - without.planned_bytes == tokens * cache.bytes_per_token
+
+
+def test_what_the_files_add_is_placed_anew_where_it_no_longer_fits() -> None:
+    facts = replace(LLAMA, cache=CacheShape(kv_heads=(8,) * 32, key_length=128, value_length=128))
+    guessed = plan(GGUF, around(EVERYWHERE, GPU1, GPU2, CPU), settings=Settings(context_length=200_000))
+    assert [device.uuid for device in guessed.devices] == ["GPU-1"]
+    known = guessed.knowing(facts, LlamaServer())
+    assert dict(known.needed) == {"GPU-1": known.planned_bytes}
+    everything, free = (GPU1, GPU2, CPU), {"GPU-1": 16 * GIB, "GPU-2": 24 * GIB, "cpu": 64 * GIB}
+    placed = place_again(known, everything, {**free, "GPU-2": 20 * GIB})
+    assert {device.uuid for device in placed.devices} == set(placed.needed) == {"GPU-1", "GPU-2"}
+    assert [device.uuid for device in place_again(known, everything, {**free, "GPU-2": 30 * GIB}).devices] == ["GPU-2"]
+    with pytest.raises(Fault) as refused:
+        place_again(known, everything, dict.fromkeys(free, 4 * GIB))
+    assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+    assert guessed.knowing(LLAMA, LlamaServer()).needed == guessed.needed
