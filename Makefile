@@ -79,9 +79,11 @@ BACKENDS ?= llama-server transformers
 backends: ## install llama-server and transformers serve into a cache outside the checkout (BACKENDS="… vllm")
 	$(PYTHON) deploy/backends/install.py $(BACKENDS)
 
+# Tests wait more than they compute: one worker more than there are cores, up to six.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 5 ? n + 1 : 6)))
 .PHONY: test
 test: lint backends ## lint, then every test that fits into minutes
-	$(BIN)/pytest -m "not full" $(PYTEST)
+	$(BIN)/pytest -m "not full" -n $(WORKERS) --dist loadfile $(PYTEST)
 
 .PHONY: test-full
 test-full: setup ## the long lanes: more kills, vLLM, other users, small disks
