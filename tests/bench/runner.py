@@ -33,7 +33,7 @@ from tests.faults.runner.host import COMMANDS, TREE_SERVER
 from tests.hub.models.demo import demo_models
 
 PROBE_SECONDS = 0.005
-FLAGS = {"llama-server": {"--threads": "1"}}
+FLAGS = {"llama-server": {"threads": "1"}}
 """Its threads wait for each other in a busy loop, and on a busy machine for longer than all that is measured here."""
 
 LOADED_MODELS = 20

@@ -123,7 +123,7 @@ async def test_why_it_failed_is_as_described(service: Service, folder: Path) -> 
 async def test_who_loads_a_model_can_add_nothing_to_the_command(service: Service, folder: Path) -> None:
     async with Runner.connect(service.address) as runner:
         for more, reason in (
-            ({"flags": {"--port": "1"}}, "FLAG_NOT_ALLOWED"),
+            ({"flags": {"port": "1"}}, "FLAG_NOT_ALLOWED"),
             ({"environment": {"LD_PRELOAD": "/tmp/x.so"}}, "ENVIRONMENT_NOT_ALLOWED"),
         ):
             with pytest.raises(SlipwayError) as refused:

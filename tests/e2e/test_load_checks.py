@@ -16,8 +16,8 @@ CHAT = RepoSource(repo_id="slipway-demo/nano-chat-GGUF")
 @pytest.mark.parametrize(
     ("spec", "reason", "field"),
     [
-        ({"flags": {"--model": "/etc/passwd"}}, "FLAG_NOT_ALLOWED", "spec.flags[--model]"),
-        ({"flags": {"--rope-scaling": "bent"}}, "FLAG_NOT_ALLOWED", "spec.flags[--rope-scaling]"),
+        ({"flags": {"model": "/etc/passwd"}}, "FLAG_NOT_ALLOWED", "spec.flags[model]"),
+        ({"flags": {"rope-scaling": "bent"}}, "FLAG_NOT_ALLOWED", "spec.flags[rope-scaling]"),
         ({"environment": {"LD_PRELOAD": "/x.so"}}, "ENVIRONMENT_NOT_ALLOWED", "spec.environment[LD_PRELOAD]"),
         ({"settings": {"dtype": "float16"}}, "INVALID_FIELDS", "spec.settings.dtype"),
         ({"settings": {"device": "cuda"}}, "DEVICE_NOT_FOUND", "spec.settings.device"),

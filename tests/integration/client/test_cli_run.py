@@ -4,6 +4,7 @@ import grpc
 import pytest
 from slipway.common.v1.task_pb2 import Task
 from slipway.runner.v1.model_pb2 import (
+    BackendSettings,
     ModelSpec,
     RepoSource,
 )
@@ -69,6 +70,35 @@ async def test_a_load_that_comes_and_goes_with_requests() -> None:
     assert (request.spec.idle_ttl.seconds, request.spec.load_on_demand) == (1800, True)
     assert wrong.code == 2
     assert "'soon' is not a duration" in wrong.err
+
+
+async def test_a_load_that_takes_over_with_settings_of_its_own() -> None:
+    fake = FakeService({"LoadModel": LoadModelResponse(model=model("LOADING", "QUEUED"))})
+    async with serving(fake):
+        more = (
+            "--context",
+            "8192",
+            "--flag",
+            "ubatch-size=256",
+            "--flag",
+            "mlock",
+            "--alias",
+            "chat",
+            "--alias",
+            "gpt",
+        )
+        await slipway(fake, "load", "org/m", *more, "--replaces", "old", "--unload-first", "--detach")
+        nobody = await slipway(fake, "load", "org/m", "--unload-first")
+    [request] = fake.requests("LoadModel")
+    assert request.spec == ModelSpec(
+        repo=RepoSource(repo_id="org/m"),
+        settings=BackendSettings(context_length=8192),
+        flags={"ubatch-size": "256", "mlock": ""},
+        aliases=["x", "y"],
+    )
+    assert (request.replaces, request.unload_first) == ("models/old", True)
+    assert nobody.code == 2
+    assert "--unload-first needs --replaces ID" in nobody.err
 
 
 async def test_load_of_a_path_and_of_what_is_loaded() -> None:

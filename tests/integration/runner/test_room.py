@@ -6,11 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from slipway_runner.backends.base import Settings
 from slipway_runner.devices.device import Device
+from slipway_runner.models import planning
 from slipway_runner.models.record import Activation
 from slipway_runner.models.states import State
 from slipway_service.fault import Fault, Reason
@@ -151,6 +153,42 @@ async def test_who_waits_for_room_is_not_in_the_way_of_who_has_got_it(tmp_path: 
         assert (await on.seen.state(State.LOADED, State.ERROR, model_id="fourth")).state is State.LOADED
         assert on.fleet.get("old").state is State.UNLOADING
         assert (await on.seen.state(State.LOADED, State.ERROR, model_id="third")).state is State.LOADED
+
+
+async def test_two_loads_at_once_do_not_count_on_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[int] = []
+    both = anyio.Event()
+
+    async def together(*args: Any) -> Any:
+        found = await planning.plan_with_room(*args)
+        planned.append(found[1])
+        if len(planned) == 2:
+            both.set()
+        await both.wait()
+        return found
+
+    monkeypatch.setattr("slipway_runner.models.load.plan_with_room", together)
+    memory = Memory(2)
+    async with bench(tmp_path, devices=memory) as on:
+        both.set()
+        await two_loaded(on, memory)
+        planned.clear()
+        both = anyio.Event()
+        evicted: dict[str, tuple[str, ...]] = {}
+
+        async def load(name: str) -> None:
+            evicted[name] = (await on.fleet.load(on.spec(), name, evict=True)).evicted
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(load, "third")
+            tasks.start_soon(load, "fourth")
+        assert planned == [1, 1, 1]  # one of them had to plan again
+        assert sorted(evicted.values()) == [("new",), ("old",)]
+        memory.taken = 0
+        for name in evicted:
+            assert (await on.seen.state(State.LOADED, State.ERROR, model_id=name)).state is State.LOADED
 
 
 async def test_memory_that_did_not_come_back_fails_the_load(tmp_path: Path) -> None:

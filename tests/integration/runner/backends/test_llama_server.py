@@ -33,7 +33,7 @@ def parts(folder: Path) -> tuple[Path, ...]:
 
 def test_a_model_loads_and_reports_how_far_it_is(llama_server: Found, chat: ModelFiles, tmp_path: Path) -> None:
     plan = make_plan(llama_server, chat, tmp_path)
-    plan = replace(plan, settings=Settings(context_length=512, parallel_requests=2), flags={"--flash-attn": "off"})
+    plan = replace(plan, settings=Settings(context_length=512, parallel_requests=2), flags={"flash-attn": "off"})
     with running(BACKEND, plan) as one:
         one.start()
         one.assert_went_forward()
@@ -227,4 +227,4 @@ def test_every_option_that_is_always_given_is_known_to_this_build(llama_server: 
 def test_most_of_the_allowed_options_are_known_to_this_build(llama_server: Found) -> None:
     # Names of newer and older builds are on the list, too; those that this one lacks are refused before it is started.
     assert llama_server.flags
-    assert set(FLAGS) - llama_server.flags <= {"--mlock", "--no-mmap"}
+    assert {f"--{name}" for name in FLAGS} - llama_server.flags <= {"--mlock", "--no-mmap"}

@@ -92,4 +92,4 @@ def test_every_allowed_option_is_known_to_it(transformers: Found, models: Path, 
         one.exited(60)
         said = one.said()
     # Its help is drawn to 80 columns: long names may be cut.
-    assert [name for name in FLAGS if name[:24] not in said] == []
+    assert [name for name in FLAGS if f"--{name}"[:24] not in said] == []

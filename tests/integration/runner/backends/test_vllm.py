@@ -25,7 +25,7 @@ def plan_for(found: Found, folder: Path, scratch: Path, task: Task = Task.GENERA
     files = model_files(*sorted(folder.glob("*.safetensors")), architecture=architecture)
     plan = make_plan(found, files, scratch, task)
     small = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    return replace(plan, settings=Settings(context_length=512), flags={"--enforce-eager": ""}, environment=small)
+    return replace(plan, settings=Settings(context_length=512), flags={"enforce-eager": ""}, environment=small)
 
 
 def test_four_shards_load_and_its_engine_dies(vllm: Found, models: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_server_may_say_that_it_is_ready(tmp_path: Path) -> None:
 def test_callers_add_nothing_to_the_command(tmp_path: Path) -> None:
     (backend,) = described(tmp_path, LEAST)
     for changes, reason in (
-        ({"flags": {"--port": "1"}}, Reason.FLAG_NOT_ALLOWED),
+        ({"flags": {"port": "1"}}, Reason.FLAG_NOT_ALLOWED),
         ({"environment": {"PATH": "/tmp"}}, Reason.ENVIRONMENT_NOT_ALLOWED),
         ({"environment": {"PYTHONPATH": "/tmp"}}, Reason.ENVIRONMENT_NOT_ALLOWED),
     ):

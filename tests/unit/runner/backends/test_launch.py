@@ -59,11 +59,11 @@ def test_llama_server_as_a_child_of_a_router_is_told_by_its_input_to_leave() -> 
     [
         (Settings(context_length=4096), {}, {"--ctx-size": "4096", "--parallel": None}),
         (Settings(context_length=4096, parallel_requests=4), {}, {"--ctx-size": "16384", "--parallel": "4"}),
-        (Settings(context_length=4096, parallel_requests=4), {"--kv-unified": ""}, {"--ctx-size": "4096"}),
+        (Settings(context_length=4096, parallel_requests=4), {"kv-unified": ""}, {"--ctx-size": "4096"}),
         (Settings(gpu_layers=20), {}, {"--gpu-layers": "20", "--device": None}),
         (Settings(gpu_layers=-1), {}, {"--gpu-layers": "999"}),
         (Settings(device=DeviceKind.CPU, gpu_layers=20), {}, {"--gpu-layers": None, "--device": "none"}),
-        (Settings(), {"--flash-attn": "on"}, {"--flash-attn": "on"}),
+        (Settings(), {"flash-attn": "on"}, {"--flash-attn": "on"}),
     ],
 )
 def test_settings_of_llama_server(settings: Settings, flags: dict[str, str], expected: dict[str, str | None]) -> None:
@@ -226,7 +226,7 @@ class TestEveryBackend:
 
     def test_what_is_on_no_list_is_refused(self, backend: Backend, task: Task) -> None:
         for changes, reason in (
-            ({"flags": {"--api-key": "x"}}, Reason.FLAG_NOT_ALLOWED),
+            ({"flags": {"api-key": "x"}}, Reason.FLAG_NOT_ALLOWED),
             ({"environment": {"LD_PRELOAD": "x"}}, Reason.ENVIRONMENT_NOT_ALLOWED),
         ):
             with pytest.raises(Fault) as refused:

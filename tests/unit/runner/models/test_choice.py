@@ -222,7 +222,7 @@ def test_context_counts_when_the_header_tells_its_cost() -> None:
     ("description", "devices", "flags", "tokens"),
     [
         (GGUF, (CPU,), {}, 4 * 4096),
-        (GGUF, (CPU,), {"--kv-unified": ""}, 4096),
+        (GGUF, (CPU,), {"kv-unified": ""}, 4096),
         (SAFETENSORS, (CPU, GPU1), {}, 4096),
     ],
 )

@@ -33,7 +33,7 @@ FOUND = Found(backend="b", version="1", program=("/x",), kinds=frozenset(DeviceK
 
 def saved(source: Source) -> Saved:
     spec = Spec(
-        source=source, task=Task.EMBED, settings=Settings(context_length=5, device=DeviceKind.CUDA), flags={"--a": "1"}
+        source=source, task=Task.EMBED, settings=Settings(context_length=5, device=DeviceKind.CUDA), flags={"a": "1"}
     )
     plan = Plan(
         asked=spec,

@@ -16,14 +16,14 @@ def test_every_difference_is_told() -> None:
         SPEC,
         variant="Q8_0",
         settings=Settings(context_length=4096),
-        flags={"--threads": "4"},
+        flags={"threads": "4"},
         aliases=("c",),
         source=RepoSource(repo_id="owner/model-GGUF", revision="1" * 40),
     )
     told = difference(SPEC, other)
     assert "variant Q4_K_M, asked for Q8_0" in told
     assert "context_length unset, asked for 4096" in told
-    assert "flags unset, asked for --threads=4" in told
+    assert "flags unset, asked for threads=4" in told
     assert "aliases a,b, asked for c" in told
     assert "asked for owner/model-GGUF@" + "1" * 40 in told
 

@@ -14,6 +14,8 @@ from tests.unit.runner.process.waiting import written
 
 pytestmark = pytest.mark.anyio
 
+INSTANCE = f"test-{uuid4()}"
+
 # Moves to another session and drops the tag that it would be found by.
 RUNAWAY = """
 import os, sys
@@ -29,8 +31,8 @@ def runaway(directory: Path, root: Path | None) -> Child:
         Order(
             argv=(sys.executable, "-S", "-E", "-c", RUNAWAY),
             environment={},
-            instance="test-instance",
-            tag="runaway",
+            instance=INSTANCE,
+            tag=INSTANCE,
             directory=directory,
             log=directory / "log",
             cgroup_root=root,
@@ -53,7 +55,7 @@ async def test_who_drops_group_session_and_tag_is_held_by_the_cgroup(tmp_path: P
         assert not child.family.cgroup.exists()
     finally:
         child.reap()
-        assert await orphans.reap("test-instance", (), cgroup_root=root, seconds=5) == ()
+        assert await orphans.reap(INSTANCE, (), cgroup_root=root, seconds=5) == ()
         assert cgroup.others(root, keep=()) == ()
         cgroup.remove(root)
 
@@ -66,9 +68,9 @@ async def test_an_orphan_that_only_its_cgroup_holds_is_ended_and_the_cgroup_remo
     await pidfd.exited(child.family.leader)
     child.reap()
     (line,) = await written(tmp_path / "log", 1)
-    assert await orphans.reap("test-instance", {"runaway"}, cgroup_root=root, seconds=5) == ()
+    assert await orphans.reap(INSTANCE, {INSTANCE}, cgroup_root=root, seconds=5) == ()
     assert proc.stat(int(line)) is not None
-    assert await orphans.reap("test-instance", (), cgroup_root=root, seconds=5) == ()
+    assert await orphans.reap(INSTANCE, (), cgroup_root=root, seconds=5) == ()
     assert cgroup.others(root, keep=()) == ()
     cgroup.remove(root)
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -18,7 +19,8 @@ from tests.unit.runner.process.waiting import written
 
 pytestmark = pytest.mark.anyio
 
-INSTANCE = "test-instance"
+INSTANCE = f"test-{uuid4()}"
+"""Another for each process that runs these tests: each ends its own only. Tags have it in them for the same reason."""
 POLITE = (Rung(SIGTERM, 0.3),)
 
 # Each prints its pid; `deaf` ignores SIGTERM, `moved` leaves session and group, `heavy` has memory whose return takes a
@@ -61,7 +63,7 @@ class Trees:
                 argv=(sys.executable, "-S", "-E", "-c", TREE, *habits),
                 environment={},
                 instance=INSTANCE,
-                tag=tag,
+                tag=f"{INSTANCE}-{tag}",
                 directory=self._folder,
                 log=log,
             )
@@ -169,7 +171,7 @@ async def test_a_reused_number_is_nobody_of_ours(trees: Trees) -> None:
 async def test_orphans_are_those_of_no_family_that_is_kept(trees: Trees) -> None:
     kept, _ = await trees.plant("moved", tag="kept")
     _, lost = await trees.plant("moved,deaf", tag="lost")
-    assert await orphans.reap(INSTANCE, {"kept"}, seconds=5) == ()
+    assert await orphans.reap(INSTANCE, {kept.tag}, seconds=5) == ()
     assert not [one for one in lost if proc.alive(one)]
     assert len(members.find(kept).all) == 2
     assert members.tagged("another-instance") == {}

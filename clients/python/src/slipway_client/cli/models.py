@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 from slipway.common.v1.task_pb2 import Task
-from slipway.runner.v1.model_pb2 import Model, ModelState
+from slipway.runner.v1.model_pb2 import BackendSettings, Model, ModelState
 from slipway.runner.v1.model_service_pb2 import LoadModelResponse
 
 from slipway_client.cli import format as fmt
@@ -47,7 +47,21 @@ def load(
     variant: Annotated[str, typer.Option(help="The variant to run, as `slipway info` lists them: Q4_K_M.")] = "",
     backend: Annotated[str, typer.Option(help="llama-server, vllm, transformers … instead of the one that fits.")] = "",
     task: Annotated[TaskWord | None, typer.Option(help="What it is served for, instead of what its files say.")] = None,
+    context_length: Annotated[
+        int | None,
+        typer.Option("--context", metavar="TOKENS", min=1, help="Its context length; by default the backend's."),
+    ] = None,
+    flag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[=VALUE]", help="A flag of the backend that the runner allows.")
+    ] = None,
+    alias: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Serve it under this name, too.")] = None,
     evict: Annotated[bool, typer.Option("--evict", help="Unload idle models to make room.")] = False,
+    replaces: Annotated[
+        str, typer.Option(metavar="ID", help="Take over from this model once loaded, which is then unloaded.")
+    ] = "",
+    unload_first: Annotated[
+        bool, typer.Option("--unload-first", help="Where both do not fit, unload the replaced one before.")
+    ] = False,
     idle_ttl: Annotated[
         str, typer.Option(metavar="DURATION", help="Unload it after so long without a request: 30m. [never]")
     ] = "",
@@ -59,6 +73,8 @@ def load(
     """Load a model, downloading it first if need be."""
     current = session(context)
     repo_id, revision = ("", "") if repo.startswith("/") else usage(lambda: repo_and_revision(repo))
+    if unload_first and not replaces:
+        raise typer.BadParameter("--unload-first needs --replaces ID: say which model is to go")
     spec = model_spec(
         repo_id,
         revision,
@@ -66,13 +82,18 @@ def load(
         variant=variant,
         backend=backend,
         task=task or "",
+        settings=BackendSettings(context_length=context_length) if context_length else None,
+        flags={name: value for name, _, value in (text.partition("=") for text in flag or ())},
+        aliases=alias or (),
         idle_ttl=usage(lambda: parse_duration(idle_ttl)) if idle_ttl else None,
         load_on_demand=on_demand,
     )
 
     async def work() -> None:
         async with current.runner() as runner:
-            answer = await runner.load_model(spec, model_id=ident, evict=evict)
+            answer = await runner.load_model(
+                spec, model_id=ident, evict=evict, replaces=replaces, unload_first=unload_first
+            )
             if detach:
                 _show(current, answer.model)
                 return

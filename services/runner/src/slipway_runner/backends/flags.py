@@ -60,21 +60,22 @@ def flag_arguments(
     """Return the arguments for the caller's extra options.
 
     Args:
-        rules: the options that may be given, by their exact names (with dashes).
+        rules: the options that may be given, by their exact names, without the dashes in front.
         given: what the caller gave.
         backend: its name, for the message.
-        known: the options that the installed version has; None if that is not known.
+        known: the options that the installed version has, with their dashes; None if that is not known.
 
     Raises:
         Fault: FLAG_NOT_ALLOWED, with every option that is not on the list or has a wrong value.
     """
-    _refuse(Reason.FLAG_NOT_ALLOWED, "flags", rules, given, backend, known)
+    names = None if known is None else frozenset(option.removeprefix("--") for option in known)
+    _refuse(Reason.FLAG_NOT_ALLOWED, "flags", rules, given, backend, names)
     arguments: list[str] = []
     for name, value in sorted(given.items()):
         if rules[name] is not switch:
-            arguments += (name, value)
+            arguments += (f"--{name}", value)
         elif value in SWITCH_ON:
-            arguments.append(name)
+            arguments.append(f"--{name}")
     return tuple(arguments)
 
 

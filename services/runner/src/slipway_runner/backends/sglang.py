@@ -38,21 +38,21 @@ from slipway_runner.progress.signals import Cause, Detail, LoadStage, Ready, Sig
 NAME = "sglang"
 
 FLAGS: Rules = {
-    "--chunked-prefill-size": integer(-1, 1 << 24),
-    "--max-total-tokens": integer(1, 1 << 30),
-    "--schedule-policy": choice("lpm", "random", "fcfs", "dfs-weight", "lof"),
-    "--kv-cache-dtype": choice("auto", "fp8_e5m2", "fp8_e4m3"),
-    "--quantization": pattern(r"[a-z0-9][a-z0-9_-]{0,39}", "a name such as awq, gptq, fp8"),
-    "--attention-backend": pattern(r"[a-z0-9][a-z0-9_]{0,39}", "a name such as flashinfer"),
-    "--sampling-backend": choice("flashinfer", "pytorch"),
-    "--disable-radix-cache": switch,
-    "--disable-cuda-graph": switch,
-    "--enable-torch-compile": switch,
-    "--dp-size": integer(1, 64),
-    "--ep-size": integer(1, 64),
-    "--tool-call-parser": pattern(r"[a-z0-9][a-z0-9_]{0,39}", "a name such as qwen25"),
-    "--reasoning-parser": pattern(r"[a-z0-9][a-z0-9_-]{0,39}", "a name such as qwen3"),
-    "--random-seed": integer(0, (1 << 32) - 1),
+    "chunked-prefill-size": integer(-1, 1 << 24),
+    "max-total-tokens": integer(1, 1 << 30),
+    "schedule-policy": choice("lpm", "random", "fcfs", "dfs-weight", "lof"),
+    "kv-cache-dtype": choice("auto", "fp8_e5m2", "fp8_e4m3"),
+    "quantization": pattern(r"[a-z0-9][a-z0-9_-]{0,39}", "a name such as awq, gptq, fp8"),
+    "attention-backend": pattern(r"[a-z0-9][a-z0-9_]{0,39}", "a name such as flashinfer"),
+    "sampling-backend": choice("flashinfer", "pytorch"),
+    "disable-radix-cache": switch,
+    "disable-cuda-graph": switch,
+    "enable-torch-compile": switch,
+    "dp-size": integer(1, 64),
+    "ep-size": integer(1, 64),
+    "tool-call-parser": pattern(r"[a-z0-9][a-z0-9_]{0,39}", "a name such as qwen25"),
+    "reasoning-parser": pattern(r"[a-z0-9][a-z0-9_-]{0,39}", "a name such as qwen3"),
+    "random-seed": integer(0, (1 << 32) - 1),
 }
 
 # `[2026-11-20 11:47:59 TP0] message`, with milliseconds if so configured.

@@ -59,17 +59,17 @@ LOAD_SECONDS = 600.0
 _NEEDS = ("transformers", "torch", "accelerate", "fastapi", "uvicorn")
 
 FLAGS: Rules = {
-    "--attn-implementation": choice("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
-    "--compile": switch,
-    "--quantization": choice("bnb-4bit", "bnb-8bit"),
-    "--reasoning": choice("on", "off", "auto"),
-    "--continuous-batching": switch,
-    "--cb-block-size": integer(1, 4096),
-    "--cb-num-blocks": integer(1, 1 << 24),
-    "--cb-max-batch-tokens": integer(1, 1 << 24),
-    "--cb-max-memory-percent": number(0, 1),
-    "--cb-use-cuda-graph": switch,
-    "--default-seed": integer(0, (1 << 32) - 1),
+    "attn-implementation": choice("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
+    "compile": switch,
+    "quantization": choice("bnb-4bit", "bnb-8bit"),
+    "reasoning": choice("on", "off", "auto"),
+    "continuous-batching": switch,
+    "cb-block-size": integer(1, 4096),
+    "cb-num-blocks": integer(1, 1 << 24),
+    "cb-max-batch-tokens": integer(1, 1 << 24),
+    "cb-max-memory-percent": number(0, 1),
+    "cb-use-cuda-graph": switch,
+    "default-seed": integer(0, (1 << 32) - 1),
 }
 
 

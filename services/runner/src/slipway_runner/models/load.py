@@ -68,10 +68,14 @@ class Load:
             wanted = await anyio.to_thread.run_sync(planner.plan, planner.total)
             if (joined := self._join(wanted, replaced)) is not None:
                 return joined
-        removable = await self._removable(replaced)
-        plan, count = await plan_with_room(planner, [one.plan for one in removable])
-        # From here to the end nothing is awaited: two loads of one id cannot both find it free.
-        return self._join(plan, replaced) or self._start(planner, plan, removable[:count], replaced)
+        while True:
+            removable, unclaimed = await self._removable(replaced), planner.attainable
+            plan, count = await plan_with_room(planner, [one.plan for one in removable])
+            # From here to the end nothing is awaited: two loads of one id cannot both find it free.
+            if (joined := self._join(plan, replaced)) is not None:
+                return joined
+            if planner.attainable == unclaimed:  # else another load may have taken what this one counts on
+                return self._start(planner, plan, removable[:count], replaced)
 
     def _replaced(self) -> Supervisor | None:
         if self._order.replaces == self._order.model_id:
