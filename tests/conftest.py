@@ -1,8 +1,10 @@
 """Fixtures that every test may use."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
+from anyio.pytest_plugin import get_runner
 from hypothesis import HealthCheck, settings
 
 # How fast a machine is decides no test: examples have no deadline and may be made slowly.
@@ -16,7 +18,13 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """grpc.aio exists for asyncio only, so that is the one backend there is."""
-    return "asyncio"
+@pytest.fixture(scope="session")
+def anyio_backend() -> Iterator[str]:
+    """asyncio, since grpc.aio exists for nothing else; one event loop for all tests of a process.
+
+    grpc.aio has one completion queue in a process. With a loop for each test, what is left of a call of the test before
+    (a cancelled one ends later) would come when its loop is closed, and end the test that runs then. A test that is no
+    coroutine has to use `asyncio.run`: `anyio.run` takes itself to be within this loop.
+    """
+    with get_runner("asyncio", {}):
+        yield "asyncio"

@@ -1,7 +1,7 @@
 """Registry and runner as far as a client sees them: real servers on loopback that answer what a test has scripted."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -15,6 +15,8 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2
 from slipway.registry.v1 import catalog_service_pb2, download_service_pb2, snapshot_service_pb2
 from slipway.runner.v1 import model_service_pb2, runner_service_pb2
+
+from tests.hub.origin import bound
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
@@ -130,6 +132,13 @@ class FakeService:
     def _note(self, method: str, request: Any, context: Context) -> None:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         self.calls.append(Call(method, request, metadata, context.time_remaining()))
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """An address where nobody listens, nor comes to listen during the block."""
+    with bound(0) as silent:
+        yield f"127.0.0.1:{silent.getsockname()[1]}"
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from slipway_client import Registry, Runner
 from slipway_client.channel import UNARY_DEADLINE
 from slipway_client.errors import DeadlineExceeded, RequestInvalid, SlipwayError, Unavailable
 
-from tests.integration.client.fakes import Context, Failure, FakeService, serving
+from tests.integration.client.fakes import Context, Failure, FakeService, nobody, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_every_call_has_a_deadline_a_request_id_and_the_callers_token() ->
     first, second = fake.calls
     assert first.time_remaining is not None
     # On the wire a deadline from 10 to 100 s is rounded up to a tenth of a second (gRPC core, `Timeout::FromMillis`).
-    assert UNARY_DEADLINE - 5 < first.time_remaining <= UNARY_DEADLINE + 0.1
+    assert UNARY_DEADLINE / 2 < first.time_remaining <= UNARY_DEADLINE + 0.1
     assert first.metadata["x-hf-token"] == "hf_x"
     assert "x-hf-token" not in second.metadata
     assert len(first.metadata["x-request-id"]) == 32
@@ -44,11 +44,14 @@ async def test_a_deadline_of_ones_own() -> None:
     async def too_late(_: object, context: Context) -> None:
         await anyio.sleep_forever()
 
-    fake = FakeService({"GetRunner": too_late})
-    async with serving(fake), Runner.connect(fake.address, deadline=0.05) as runner:
+    fake = FakeService({"GetRunner": GetRunnerResponse()})
+    # Long enough for a request to arrive over a connection that is there.
+    async with serving(fake), Runner.connect(fake.address, deadline=1.5) as runner:
+        await runner.get_runner(timeout=30)
+        fake.answers["GetRunner"] = too_late
         with pytest.raises(DeadlineExceeded) as caught:
             await runner.get_runner()
-        assert caught.value.request_id == fake.calls[0].metadata["x-request-id"]
+        assert caught.value.request_id == fake.calls[1].metadata["x-request-id"]
         assert not caught.value.from_service
         with pytest.raises(DeadlineExceeded):
             await runner.get_runner(timeout=0.01)
@@ -110,13 +113,11 @@ async def test_what_is_repeated_and_how_often(failure: Failure, asked: int) -> N
 
 
 async def test_nobody_there() -> None:
-    fake = FakeService()
-    await fake.start()
-    await fake.stop()
-    async with Registry.connect(fake.address) as registry:
-        with pytest.raises(Unavailable) as caught:
-            await registry.search("x")
-    assert (caught.value.reason, caught.value.address) == ("UNAVAILABLE", fake.address)
+    with nobody() as address:
+        async with Registry.connect(address) as registry:
+            with pytest.raises(Unavailable) as caught:
+                await registry.search("x")
+    assert (caught.value.reason, caught.value.address) == ("UNAVAILABLE", address)
 
 
 async def test_search_reads_only_the_pages_it_needs() -> None:
@@ -138,7 +139,7 @@ async def test_replicas_share_the_calls() -> None:
     replicas = [FakeService({"GetRunner": GetRunnerResponse(runner=RunnerInfo(host=name))}) for name in ("a", "b")]
     async with serving(*replicas), Runner.connect(",".join(one.address for one in replicas)) as runner:
         hosts: set[str] = set()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while len(hosts) < 2:  # the second connection may come up a little later
                 hosts.add((await runner.get_runner()).host)
         assert [(await runner.get_runner()).host for _ in range(10)].count("a") == 5
@@ -157,7 +158,7 @@ async def test_a_cancelled_caller_cancels_the_call() -> None:
 
     fake = FakeService({"GetRepo": hang})
     async with serving(fake), Registry.connect(fake.address) as registry:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(registry.get_repo, "org/m")
                 await seen.wait()

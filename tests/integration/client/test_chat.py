@@ -15,7 +15,7 @@ from slipway_client.cli.chat import chunks, refusal
 from slipway_client.errors import Conflict, NotFound, Unavailable
 
 from tests.integration.client.command import Ended, slipway
-from tests.integration.client.fakes import FakeService, serving
+from tests.integration.client.fakes import FakeService, nobody, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -61,9 +61,11 @@ class Gateway:
         with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
-            yield f"http://127.0.0.1:{server.server_port}/v1"
-            server.shutdown()
-            thread.join()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}/v1"
+            finally:
+                server.shutdown()
+                thread.join()
 
 
 async def ask(gateway: Gateway, *arguments: str) -> Ended:
@@ -108,11 +110,11 @@ async def test_an_answer_that_breaks_off_with_an_error() -> None:
 
 
 async def test_nobody_listens() -> None:
-    with Gateway(b"").serving() as endpoint:
-        pass
-    fake = FakeService({"GetModel": GetModelResponse(model=Model(name="models/m", endpoint=endpoint))})
-    async with serving(fake):
-        ended = await slipway(fake, "chat", "m", "Hello")
+    with nobody() as address:
+        endpoint = f"http://{address}/v1"
+        fake = FakeService({"GetModel": GetModelResponse(model=Model(name="models/m", endpoint=endpoint))})
+        async with serving(fake):
+            ended = await slipway(fake, "chat", "m", "Hello")
     assert ended.code == 9
     assert ended.err.startswith(f"UNAVAILABLE: {endpoint}/chat/completions does not answer")
 

@@ -32,7 +32,7 @@ from slipway.runner.v1.runner_pb2 import Runner as RunnerInfo
 from slipway.runner.v1.runner_service_pb2 import GetRunnerResponse
 
 from tests.integration.client.command import slipway
-from tests.integration.client.fakes import Failure, FakeService, serving
+from tests.integration.client.fakes import Failure, FakeService, nobody, serving
 from tests.integration.client.resources import NO_MODEL, at, download, loading, model, pulling
 
 pytestmark = pytest.mark.anyio
@@ -112,11 +112,10 @@ async def test_status_of_a_registry_that_has_no_usage_yet_and_a_runner_that_drai
 
 
 async def test_status_when_nobody_answers() -> None:
-    fake = FakeService()
-    await fake.start()
-    await fake.stop()
-    ended = await slipway(fake, "status")
-    as_json = await slipway(fake, "status", "--json")
+    with nobody() as address:
+        fake = FakeService(address=address)
+        ended = await slipway(fake, "status")
+        as_json = await slipway(fake, "status", "--json")
     assert ended.code == as_json.code == 9
     assert ended.lines == [
         f"registry {fake.address}  does not answer",
@@ -174,8 +173,6 @@ async def test_watch_of_what_is_not_there() -> None:
 
 
 async def test_watch_of_everything_fails_when_a_service_does_not_answer() -> None:
-    fake = FakeService()
-    await fake.start()
-    await fake.stop()
-    ended = await slipway(fake, "watch", "--json")
+    with nobody() as address:
+        ended = await slipway(FakeService(address=address), "watch", "--json")
     assert (ended.code, ended.error["reason"], ended.error["exitCode"]) == (9, "UNAVAILABLE", 9)

@@ -1,5 +1,7 @@
 """`slipway load`, `unload`, `activate`, `ps` and `logs`, against fakes of both services."""
 
+import re
+
 import grpc
 import pytest
 from slipway.common.v1.task_pb2 import Task
@@ -50,8 +52,7 @@ async def test_load_tells_each_stage_and_shard() -> None:
         "loading weights: shard 2/2",
         "warming up",
     ]
-    assert loaded.startswith("✓ loaded in 0.")
-    assert loaded.endswith("s, active for generate")
+    assert re.fullmatch(r"✓ loaded in \d.*, active for generate", loaded)
     assert endpoint == '  POST http://gpu1:8800/v1/chat/completions with "model": "m"'
     assert hint == '  slipway chat m "Hello"'
     [request] = fake.requests("LoadModel")
@@ -83,9 +84,9 @@ async def test_a_load_that_takes_over_with_settings_of_its_own() -> None:
             "--flag",
             "mlock",
             "--alias",
-            "chat",
+            "x",
             "--alias",
-            "gpt",
+            "y",
         )
         await slipway(fake, "load", "org/m", *more, "--replaces", "old", "--unload-first", "--detach")
         nobody = await slipway(fake, "load", "org/m", "--unload-first")
@@ -144,7 +145,7 @@ async def test_unload_waits() -> None:
         ended = await slipway(fake, "unload", "m")
         assert (await slipway(fake, "unload", "m", "--detach")).out.startswith("m UNLOADING org/m@1a2b3c4")
     assert ended.lines[0] == "unloading"
-    assert ended.lines[1].startswith("✓ m is gone after 0.")
+    assert re.match(r"✓ m is gone after \d", ended.lines[1])
 
 
 async def test_activate() -> None:

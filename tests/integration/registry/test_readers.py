@@ -1,5 +1,6 @@
 """Readers of every kind agree about a cache that the registry has filled."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -8,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import anyio
 import pytest
 from slipway_registry.jobs.records import State
 
@@ -57,7 +57,7 @@ def fill(
         async with engine_in(directory, hub.endpoint, symlinks=symlinks) as bench:
             assert (await bench.fetch(repo, paths=paths, revision=revision)).state is State.SUCCEEDED
 
-    anyio.run(run)
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("symlinks", [True, False])

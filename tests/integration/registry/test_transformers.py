@@ -1,11 +1,11 @@
 """transformers, unmodified and offline, reads what the registry has put into the cache: all of it, and parts."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from slipway_registry.jobs.records import State
 from slipway_service.weights.selection import DefaultSelection, select
@@ -65,7 +65,7 @@ def fill(hub: HubEmulator, directory: Path, repo: Repo, paths: Sequence[str] | N
         async with engine_in(directory, hub.endpoint, symlinks=symlinks) as bench:
             assert (await bench.fetch(repo, paths=paths, revision="v1.0")).state is State.SUCCEEDED
 
-    anyio.run(fetch)
+    asyncio.run(fetch())
     return str(directory / "hub")
 
 

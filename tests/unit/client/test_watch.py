@@ -1,5 +1,6 @@
 """The watch loop against a scripted server, without sockets or time."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -344,7 +345,7 @@ async def watch_and_check(world: World) -> None:
 @settings(max_examples=400)
 @given(script=st.lists(st.lists(steps, max_size=5), max_size=25), batch_size=st.integers(1, 3))
 def test_no_transition_is_missed_or_repeated(script: list[list[tuple[str, str]]], batch_size: int) -> None:
-    anyio.run(watch_and_check, World(script, batch_size))
+    asyncio.run(watch_and_check(World(script, batch_size)))
 
 
 def test_progress_reaches_the_mirror_and_ends_with_the_next_transition() -> None:

@@ -1,5 +1,6 @@
 """Random sequences of what happens to a cache never lose a pinned byte, dangle a link, or count a byte twice."""
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -8,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import anyio
 from huggingface_hub import scan_cache_dir
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -64,7 +64,7 @@ class CacheMachine(RuleBasedStateMachine):
             return await call(*arguments, **options)
 
         try:
-            return anyio.run(body)
+            return asyncio.run(body())
         except Fault as fault:
             if fault.reason in (Reason.INTERNAL, Reason.DISK_FAULT):
                 raise
