@@ -8,6 +8,16 @@ import pytest
 from tests.e2e.stack import Stack
 from tests.hub.process import HubProcess
 
+SECONDS = 600
+"""For a whole test: each of its commands starts an interpreter, and some a backend."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test here that time."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
 
 @pytest.fixture(scope="session")
 def hub_endpoint() -> Iterator[str]:

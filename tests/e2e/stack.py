@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 BIN = Path(sys.executable).parent
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 100.0
 """For anything that a service does by itself; what is waited for takes a second or two on an idle machine."""
 
 
@@ -168,9 +168,22 @@ class Stack:
 
     def in_flight(self) -> float:
         """Requests that the runner's models are answering, as its metrics count them."""
-        with urllib.request.urlopen(f"http://{self.runner.addresses['metrics']}/metrics", timeout=10) as answer:
+        return sum(self.metric("slipway_gateway_in_flight{"))
+
+    def metric(self, beginning: str) -> list[float]:
+        """The values of the runner's series that begin like this."""
+        with urllib.request.urlopen(
+            f"http://{self.runner.addresses['metrics']}/metrics", timeout=WAIT_SECONDS
+        ) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("slipway_gateway_in_flight{"))
+        return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(beginning)]
+
+    def pins(self) -> list[dict[str, Any]]:
+        """All there are, as the registry lists them."""
+        answer = self.curl(self.registry, "slipway.registry.v1.SnapshotService/ListPins", {})
+        assert answer.code == 0, answer.err
+        found: list[dict[str, Any]] = json.loads(answer.out).get("pins", [])
+        return found
 
 
 def running(pid: int) -> bool:

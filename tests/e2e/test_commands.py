@@ -17,7 +17,7 @@ from slipway_client.errors import SlipwayError
 from slipway_client.events import Changed, Progressed
 from slipway_client.specs import model_spec
 
-from tests.e2e.stack import Service
+from tests.e2e.stack import WAIT_SECONDS, Service
 
 pytestmark = pytest.mark.anyio
 
@@ -72,7 +72,7 @@ def asked(service: Service, **body: Any) -> dict[str, Any]:
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:
         document: dict[str, Any] = json.load(answer)
         return document
 
@@ -81,7 +81,7 @@ async def test_each_shard_reaches_a_watcher_before_the_next_is_read(service: Ser
     async with Runner.connect(service.address) as runner:
         await runner.load_model(spec(folder))
         model = Model()
-        with anyio.fail_after(60):
+        with anyio.fail_after(WAIT_SECONDS):
             async with runner.watch_models(["m"], min_progress_interval=0.05) as watch:
                 async for event in watch:
                     if isinstance(event, Progressed):

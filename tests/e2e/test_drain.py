@@ -20,7 +20,7 @@ def test_a_drained_runner_finishes_what_it_answers_and_takes_nothing_new(stack: 
         try:
             answer = beside.submit(stack.slipway, "chat", "first", "Hello")
             wait_for(lambda: stack.in_flight() == 1, "the request to be in flight")
-            runner = drain(stack)
+            runner = drain(stack, drainTimeout="120s")
             assert runner["draining"]
             states = [one["state"] for one in stack.slipway("--json", "ps").lines]
         finally:
@@ -62,7 +62,7 @@ def test_an_undo_takes_no_other_fields(stack: Stack) -> None:
     assert json.loads(result.err)["message"].startswith("INVALID_FIELDS: undo: ")
 
 
-def drain(stack: Stack, **order: bool) -> dict[str, Any]:
+def drain(stack: Stack, **order: bool | str) -> dict[str, Any]:
     result = stack.curl(stack.runner, "slipway.runner.v1.RunnerService/DrainRunner", order)
     assert result.code == 0, result.err
     runner: dict[str, Any] = json.loads(result.out)["runner"]

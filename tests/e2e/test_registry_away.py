@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,26 @@ import pytest
 
 from tests.e2e.stack import Stack, wait_for
 from tests.hub.models.demo import TINY_CHAT
+from tests.hub.origin import bound
 from tests.hub.process import HubProcess
 
 CHAT = "slipway-demo/tiny-chat-GGUF"
-SLOWLY = 8_000_000
-"""Bytes a second: the largest variant takes some seconds, and is under way when the registry is killed."""
+SLOWLY = 100_000
+"""Bytes a second: the largest variant would take ten minutes."""
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A stack on a Hub of its own, whose registry comes back where it was."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    with HubProcess("--demo", "--throttle", f"cdn={SLOWLY}") as hub:
-        stack = Stack(tmp_path, hub.endpoint, f"--listen=127.0.0.1:{port}")
+def hub() -> Iterator[HubProcess]:
+    """A Hub for one test alone."""
+    with HubProcess("--demo") as hub:
+        yield hub
+
+
+@pytest.fixture
+def stack(hub: HubProcess, tmp_path: Path) -> Iterator[Stack]:
+    """A stack on that Hub, whose registry comes back where it was."""
+    with bound(0) as reserved:
+        stack = Stack(tmp_path, hub.endpoint, f"--listen=127.0.0.1:{reserved.getsockname()[1]}")
         stack.start()
         try:
             yield stack
@@ -53,12 +58,12 @@ def test_without_the_registry_the_cache_is_loaded_from_and_pinned_later(stack: S
     assert json.loads(unknown.err)["error"]["reason"] == "REGISTRY_UNAVAILABLE"
 
     stack.registry.start()
-    wait_for(lambda: [pin["claim"] for pin in pins(stack)] == [model["uid"]], "the model's files to be pinned")
+    wait_for(lambda: [pin["claim"] for pin in stack.pins()] == [model["uid"]], "the model's files to be pinned")
 
     stack.registry.kill()  # nobody is there to take the pin back
     stack.slipway("unload", "chat")
     stack.registry.start()
-    wait_for(lambda: not pins(stack), "the pin of a model that is no more to be given back")
+    wait_for(lambda: not stack.pins(), "the pin of a model that is no more to be given back")
 
 
 def test_a_registry_that_hangs_is_taken_to_be_away_before_the_caller_gives_up(stack: Stack) -> None:
@@ -74,24 +79,20 @@ def test_a_registry_that_hangs_is_taken_to_be_away_before_the_caller_gives_up(st
     assert model["registryBypassed"]
 
 
-def test_a_load_outlives_the_registry_that_fetches_for_it(stack: Stack) -> None:
+def test_a_load_outlives_the_registry_that_fetches_for_it(hub: HubProcess, stack: Stack) -> None:
+    hub.throttle("cdn", total=SLOWLY)
     (model,) = stack.slipway("--json", "load", CHAT, "--variant", "F32", "--id", "chat", "--detach").lines
     wait_for(lambda: progress(stack).get("stage") == "LOAD_STAGE_FETCHING", "the download to begin")
     stack.registry.kill()
     assert progress(stack)["stage"] == "LOAD_STAGE_FETCHING"
     wait_for(lambda: "does not answer" in progress(stack).get("detail", ""), "the load to say what it waits for")
     stack.registry.start()
+    hub.throttle("cdn")
 
     last = stack.slipway("--json", "load", CHAT, "--variant", "F32", "--id", "chat").lines[-1]
     assert (last["uid"], last["state"], last["attempt"]) == (model["uid"], "MODEL_STATE_LOADED", 1)
     assert not last.get("registryBypassed")
-    assert [pin["claim"] for pin in pins(stack)] == [model["uid"]]
-
-
-def pins(stack: Stack) -> list[dict[str, Any]]:
-    answer = stack.curl(stack.registry, "slipway.registry.v1.SnapshotService/ListPins", {})
-    found: list[dict[str, Any]] = json.loads(answer.out).get("pins", [])
-    return found
+    assert [pin["claim"] for pin in stack.pins()] == [model["uid"]]
 
 
 def progress(stack: Stack) -> dict[str, Any]:

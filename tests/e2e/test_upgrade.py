@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Stack, running, wait_for
+from tests.e2e.stack import WAIT_SECONDS, Stack, running, wait_for
 from tests.hub.models.demo import NANO_CHAT
 
 CHAT = "slipway-demo/nano-chat-GGUF"
@@ -37,7 +37,10 @@ def test_models_and_gateway_serve_on_while_the_runner_is_replaced(stack: Stack) 
     assert answer(gateway) == NANO_CHAT.sentence
 
     stack.runner.start()
-    wait_for(lambda: bool(stack.slipway("--json", "ps").lines), "the model to be adopted")
+    wait_for(
+        lambda: [one["state"] for one in stack.slipway("--json", "ps").lines] == ["MODEL_STATE_LOADED"],
+        "the model to be adopted",
+    )
     (after,) = stack.slipway("--json", "ps").lines
     assert after["adopted"]
     assert {name: after[name] for name in ("uid", "pid", "port", "state", "loadTime", "activeTasks")} == {
@@ -55,6 +58,6 @@ def answer(gateway: str) -> str:
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as response:
         said: str = json.load(response)["choices"][0]["message"]["content"]
     return said.strip()

@@ -2,21 +2,24 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from anyio import to_thread
 from slipway_registry.hub.credentials import Credentials
 from slipway_registry.hub.errors import DEFAULT_RETRY_AFTER
+from slipway_registry.hub.rate import RateBudget
 from slipway_registry.jobs.records import Download, State
 from slipway_registry.transfer.choice import Transport
-from slipway_registry.transfer.wire import WireSettings
-from slipway_registry.transfer.xet import XetSettings
 from slipway_service.fault import Reason
 
+from tests.faults.patience import PATIENT, STALLING
 from tests.hub.content import Random, Source
 from tests.hub.emulator import HubEmulator
 from tests.hub.faults import (
@@ -27,6 +30,7 @@ from tests.hub.faults import (
     ExpireLinks,
     Fault,
     Headers,
+    HoldAfter,
     IgnoreRange,
     Reset,
     Slow,
@@ -43,12 +47,7 @@ pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 SIZE = 24 * MIB
-# Short, so that a stall costs a test little; longer than a busy machine pauses.
-STALL = 0.7
-SETTINGS: dict[str, Any] = {
-    "wire": WireSettings(stall_timeout=STALL),
-    "xet": XetSettings(stall_timeout=STALL, tries=1, buffer_bytes=64_000_000),
-}
+
 STRAIGHT = [State.QUEUED, State.RUNNING, State.VERIFYING, State.SUCCEEDED]
 
 
@@ -80,6 +79,11 @@ class Case:
     origin: OriginName = "cdn"
     states: Sequence[State] = tuple(STRAIGHT)
     skip: int = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The engine's."""
+        return STALLING if isinstance(self.fault, StallAfter | Delay) else PATIENT
 
 
 # Others of the same kind stay in the short lane.
@@ -129,7 +133,7 @@ HEALED = {
 async def test_http_heals_by_itself(hub: HubEmulator, tmp_path: Path, case: Case) -> None:
     repo = model(hub)
     rule = hub.faults.add(case.fault, case.path, origin=case.origin, times=case.times, skip=case.skip)
-    async with engine_in(tmp_path, hub.endpoint, transport=Transport.HTTP, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.HTTP, **case.settings) as bench:
         done = await bench.fetch(repo)
         assert bench.told.states(done.id) == list(case.states)
         assert rule.struck
@@ -171,7 +175,7 @@ async def test_xet_heals_by_itself(hub: HubEmulator, tmp_path: Path, case: Case)
     repo = model(hub)
     origin: OriginName = "cas" if case.origin == "cdn" else case.origin
     rule = hub.faults.add(case.fault, case.path, origin=origin, times=case.times)
-    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, **case.settings) as bench:
         done = await bench.fetch(repo)
         assert done.state is State.SUCCEEDED
         assert rule.struck
@@ -185,7 +189,7 @@ async def test_one_wrong_byte_is_fetched_again(
 ) -> None:
     repo = model(hub)
     hub.faults.add(Corrupt(offset=5 * MIB), "cdn|xorbs", origin=origin, times=1)
-    async with engine_in(tmp_path, hub.endpoint, transport=transport, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **PATIENT) as bench:
         done = await bench.fetch(repo)
         assert (done.state, done.mismatches) == (State.SUCCEEDED, 1)
         assert State.RUNNING in bench.told.states(done.id)[2:]
@@ -198,7 +202,7 @@ async def test_bytes_that_stay_wrong_are_never_seen(
 ) -> None:
     repo = model(hub)
     hub.faults.add(Corrupt(offset=5 * MIB), "cdn|xorbs", origin=origin)
-    async with engine_in(tmp_path, hub.endpoint, transport=transport, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **PATIENT) as bench:
         failed = await bench.fetch(repo)
         assert (failed.state, reason(failed)) == (State.FAILED, Reason.HASH_MISMATCH)
         assert failed.failure
@@ -209,7 +213,7 @@ async def test_bytes_that_stay_wrong_are_never_seen(
 async def test_bytes_that_are_wrong_over_http_are_fetched_through_xet(hub: HubEmulator, tmp_path: Path) -> None:
     repo = model(hub)
     hub.faults.add(Corrupt(offset=5 * MIB), origin="cdn")
-    async with engine_in(tmp_path, hub.endpoint, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         done = await bench.fetch(repo)
         assert (done.state, done.mismatches) == (State.SUCCEEDED, 1)
         assert_whole(bench, repo)
@@ -218,7 +222,7 @@ async def test_bytes_that_are_wrong_over_http_are_fetched_through_xet(hub: HubEm
 async def test_a_cdn_that_is_blocked_is_gone_round_through_xet(hub: HubEmulator, tmp_path: Path) -> None:
     repo = model(hub)
     hub.faults.add(Status(403), origin="cdn")
-    async with engine_in(tmp_path, hub.endpoint, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         assert (await bench.fetch(repo)).state is State.SUCCEEDED
         assert_whole(bench, repo)
 
@@ -247,7 +251,7 @@ async def test_what_no_try_cures_fails_at_once(
 ) -> None:
     repo = model(hub)
     rule = hub.faults.add(fault, path, origin="hub")
-    async with engine_in(tmp_path, hub.endpoint, transport=transport, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **PATIENT) as bench:
         failed = await bench.fetch(repo)
         assert (failed.state, reason(failed)) == (State.FAILED, expected)
         assert bench.told.states(failed.id) == [State.QUEUED, State.RUNNING, State.FAILED]
@@ -258,7 +262,7 @@ async def test_what_no_try_cures_fails_at_once(
 async def test_a_token_that_the_hub_does_not_know(hub: HubEmulator, tmp_path: Path) -> None:
     repo = model(hub)
     credentials = Credentials(token="hf_unknown")
-    async with engine_in(tmp_path, hub.endpoint, credential=credentials.service(), **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, credential=credentials.service(), **PATIENT) as bench:
         assert reason(await bench.fetch(repo)) is Reason.SERVICE_CREDENTIAL_INVALID
         caller = credentials.of_call("hf_other")
         assert reason(await bench.fetch(repo, credential=caller)) is Reason.CREDENTIAL_INVALID
@@ -268,7 +272,7 @@ async def test_a_commit_that_is_deleted_meanwhile(hub: HubEmulator, tmp_path: Pa
     repo = model(hub)
     commit = repo.head.id
     repo.commit({"config.json": b'{"v": 2}'})
-    async with engine_in(tmp_path, hub.endpoint, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         wanted = request(repo, commit=commit)
         repo.forget(commit)
         created, _ = await bench.scheduler.create(wanted)
@@ -279,12 +283,13 @@ async def test_a_commit_that_is_deleted_meanwhile(hub: HubEmulator, tmp_path: Pa
 async def test_a_tag_that_moves_does_not_mix_commits(hub: HubEmulator, tmp_path: Path, transport: Transport) -> None:
     repo = model(hub)
     first = repo.head
-    stall = hub.faults.add(StallAfter(after=MIB), "cdn/|xorbs/")
-    async with engine_in(tmp_path, hub.endpoint, transport=transport, **SETTINGS) as bench:
+    hold = HoldAfter(MIB)
+    hub.faults.add(hold, "cdn/|xorbs/")
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **PATIENT) as bench:
         created = await bench.create(repo)
         await to_thread.run_sync(lambda: hub.journal.wait_for("cdn/|xorbs/"))
         repo.commit({"config.json": b'{"v": 2}', "model.safetensors": Random(SIZE, 2)})
-        hub.faults.remove(stall)
+        hold.release()
         assert (await bench.told.end(created.id)).commit == first.id
         for file in first.files.values():
             path = bench.snapshot(repo, first.id) / file.path
@@ -299,7 +304,7 @@ async def test_a_hub_that_goes_away_and_comes_back(
 ) -> None:
     repo = model(hub)
     hub.down(origin)
-    async with engine_in(tmp_path, hub.endpoint, transport=transport, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **PATIENT) as bench:
         created = await bench.create(repo)
         for _ in range(5):  # more often than other faults are tried
             off = await bench.told.state(created.id, State.BACKING_OFF)
@@ -319,7 +324,7 @@ async def test_a_hub_that_goes_away_and_comes_back(
 async def test_an_xet_storage_that_goes_away_and_comes_back(hub: HubEmulator, tmp_path: Path) -> None:
     repo = model(hub)
     hub.down("cas")
-    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, **PATIENT) as bench:
         created = await bench.create(repo)
         off = await bench.told.state(created.id, State.BACKING_OFF)
         assert reason(off) in (Reason.HUB_UNREACHABLE, Reason.TRANSFER_FAILED)
@@ -332,7 +337,7 @@ async def test_an_xet_storage_that_goes_away_and_comes_back(hub: HubEmulator, tm
 async def test_a_hub_that_stays_unwell_is_waited_for(hub: HubEmulator, tmp_path: Path, status: int) -> None:
     repo = model(hub)
     rule = hub.faults.add(Status(status), "resolve/")
-    async with engine_in(tmp_path, hub.endpoint, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         created = await bench.create(repo)
         off = await bench.told.state(created.id, State.BACKING_OFF)
         assert reason(off) is (Reason.HUB_RATE_LIMITED if status == 429 else Reason.HUB_ERROR)
@@ -345,7 +350,7 @@ async def test_a_hub_that_stays_away_too_long(hub: HubEmulator, tmp_path: Path) 
     repo = model(hub)
     hub.down("hub")
     policy = replace(QUICK, away_patience=0.05)
-    async with engine_in(tmp_path, hub.endpoint, policy=policy, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, policy=policy, **PATIENT) as bench:
         failed = await bench.fetch(repo)
         assert (failed.state, reason(failed)) == (State.FAILED, Reason.HUB_UNREACHABLE)
         assert bench.told.states(failed.id)[-2:] == [State.BACKING_OFF, State.FAILED]
@@ -353,17 +358,44 @@ async def test_a_hub_that_stays_away_too_long(hub: HubEmulator, tmp_path: Path) 
         assert failed.failure.retry_after == DEFAULT_RETRY_AFTER
 
 
+class SkippingClock:
+    """A clock whose time passes as it does, and by leaps."""
+
+    def __init__(self) -> None:
+        self._leapt = 0.0
+        self._leap = anyio.Event()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._leapt)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._leapt
+
+    async def sleep(self, seconds: float) -> None:
+        until = self.monotonic() + seconds
+        while (left := until - self.monotonic()) > 0:
+            with anyio.move_on_after(left):
+                await self._leap.wait()
+
+    def skip(self, seconds: float) -> None:
+        self._leapt += seconds
+        leap, self._leap = self._leap, anyio.Event()
+        leap.set()
+
+
 async def test_a_rate_limit_holds_everyone_back_until_its_time(hub: HubEmulator, tmp_path: Path) -> None:
     repo = model(hub)
-    limited = Status(429, headers={"RateLimit": '"resolvers";r=0;t=5', "Retry-After": "5"})
+    limited = Status(429, headers={"RateLimit": '"resolvers";r=0;t=300', "Retry-After": "300"})
     rule = hub.faults.add(limited, "resolve/")
-    async with engine_in(tmp_path, hub.endpoint, **SETTINGS) as bench:
+    clock = SkippingClock()
+    quota = RateBudget(clock.monotonic)
+    async with engine_in(tmp_path, hub.endpoint, clock=clock, quota=quota, **PATIENT) as bench:
         created = await bench.create(repo)
         off = await bench.told.state(created.id, State.BACKING_OFF)
         assert off.retry_time is not None
         assert off.failure
-        assert off.failure.retry_after == 5.0
-        assert (off.retry_time - off.update_time).total_seconds() == pytest.approx(5.0, abs=0.5)
+        assert off.failure.retry_after == 300.0
+        assert created.create_time <= off.retry_time - timedelta(seconds=300) <= off.update_time
         asked = len(hub.journal.requests("resolve/"))
         other = await bench.create(repo, paths=["config.json"])
         waiting = await bench.told.state(other.id, State.QUEUED)
@@ -371,6 +403,7 @@ async def test_a_rate_limit_holds_everyone_back_until_its_time(hub: HubEmulator,
         assert waiting.state is State.QUEUED
         assert len(hub.journal.requests("resolve/")) == asked
         hub.faults.remove(rule)
+        clock.skip(300)
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
         assert (await bench.told.end(other.id)).state is State.SUCCEEDED
 
@@ -378,7 +411,7 @@ async def test_a_rate_limit_holds_everyone_back_until_its_time(hub: HubEmulator,
 async def test_a_transfer_that_never_works_fails_after_its_tries(hub: HubEmulator, tmp_path: Path) -> None:
     repo = model(hub)
     hub.faults.add(Truncate(after=0), origin="cdn")
-    async with engine_in(tmp_path, hub.endpoint, transport=Transport.HTTP, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.HTTP, **PATIENT) as bench:
         failed = await bench.fetch(repo)
         assert (failed.state, reason(failed)) == (State.FAILED, Reason.TRANSFER_FAILED)
         assert bench.told.states(failed.id).count(State.BACKING_OFF) == len(QUICK.job_delays)
@@ -391,7 +424,7 @@ async def test_a_transfer_that_never_works_fails_after_its_tries(hub: HubEmulato
 async def test_a_slow_link_is_no_fault(hub: HubEmulator, tmp_path: Path) -> None:
     repo = hub.add_repo("org/m", {"model.safetensors": Random(MIB)})
     hub.faults.add(Slow(rate=float(MIB)), origin="cdn")
-    async with engine_in(tmp_path, hub.endpoint, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         done = await bench.fetch(repo)
         assert bench.told.states(done.id) == STRAIGHT
         figures = {progress.done_bytes for progress in bench.told.progress_of[done.id]}
@@ -404,7 +437,7 @@ async def test_the_bearer_stays_with_the_hub(hub: HubEmulator, tmp_path: Path) -
     credential = Credentials(token="hf_ann").service()
     for number, transport in enumerate((Transport.HTTP, Transport.XET)):
         async with engine_in(
-            tmp_path / str(number), hub.endpoint, credential=credential, transport=transport, **SETTINGS
+            tmp_path / str(number), hub.endpoint, credential=credential, transport=transport, **PATIENT
         ) as bench:
             assert (await bench.fetch(repo)).state is State.SUCCEEDED
     assert hub.journal.leaks() == []
@@ -416,7 +449,7 @@ async def test_a_repository_that_is_renamed_meanwhile(hub: HubEmulator, tmp_path
     hub.add_user("ann", "hf_ann", access=["org/m", "org/new"])
     repo = model(hub, private=True)
     credential = Credentials(token="hf_ann").service()
-    async with engine_in(tmp_path, hub.endpoint, transport=transport, credential=credential, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, credential=credential, **PATIENT) as bench:
         wanted = request(repo)
         hub.catalogue.rename("org/m", "org/new")
         created, _ = await bench.scheduler.create(wanted)
@@ -430,15 +463,14 @@ async def test_a_token_of_the_storage_is_renewed_at_the_hub_only(hub: HubEmulato
     """hf-xet renews it by itself, and follows redirects: the bearer must not go along."""
     hub.add_user("ann", "hf_ann", access=["org/m"])
     repo = model(hub, private=True)
-    hub.cas.token_ttl = 0  # what is handed out is over at once
+    over = {"casUrl": hub.cas_url, "accessToken": "xet_over", "exp": 1}
+    hub.faults.add(Status(200, body=json.dumps(over)), "xet-read-token", origin="hub", times=1)
     elsewhere = Status(307, headers={"Location": hub.cdn_url + "/elsewhere"})
     hub.faults.add(elsewhere, "xet-read-token", origin="hub", skip=1, times=1)
     credential = Credentials(token="hf_ann").service()
-    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, credential=credential, **SETTINGS) as bench:
-        created = await bench.create(repo)
-        await to_thread.run_sync(lambda: hub.journal.wait_for("elsewhere"))
-        hub.cas.token_ttl = 3600
-        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, credential=credential, **PATIENT) as bench:
+        assert (await bench.fetch(repo)).state is State.SUCCEEDED
+    assert hub.journal.requests("elsewhere")
     assert hub.journal.leaks() == []
 
 
@@ -447,7 +479,7 @@ async def test_a_storage_that_is_no_web_address_is_not_opened(hub: HubEmulator, 
     repo = model(hub)
     body = json.dumps({"casUrl": url, "accessToken": "x", "exp": 9_999_999_999})
     hub.faults.add(Status(200, body=body), "xet-read-token", origin="hub")
-    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, transport=Transport.XET, **PATIENT) as bench:
         failed = await bench.fetch(repo)
         assert (failed.state, reason(failed)) == (State.FAILED, Reason.HUB_ANSWER_UNSAFE)
         assert_nothing_published(bench, repo)
@@ -459,7 +491,7 @@ async def test_a_redirect_to_another_port_of_the_hub_gets_no_bearer(hub: HubEmul
     elsewhere = Status(302, headers={"Location": hub.cdn_url + "/somewhere"})
     hub.faults.add(elsewhere, "config.json", origin="hub", times=1)
     credential = Credentials(token="hf_ann").service()
-    async with engine_in(tmp_path, hub.endpoint, credential=credential, **SETTINGS) as bench:
+    async with engine_in(tmp_path, hub.endpoint, credential=credential, **PATIENT) as bench:
         assert (await bench.fetch(repo)).state is State.SUCCEEDED
     assert hub.journal.requests("somewhere")
     assert hub.journal.leaks() == []

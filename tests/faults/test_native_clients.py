@@ -10,12 +10,11 @@ import pytest
 from anyio import to_thread
 from slipway_registry.jobs.records import State
 from slipway_registry.transfer.choice import Transport
-from slipway_registry.transfer.wire import WireSettings
-from slipway_registry.transfer.xet import XetSettings
 
+from tests.faults.patience import PATIENT
 from tests.hub.content import Random
 from tests.hub.emulator import HubEmulator
-from tests.hub.faults import StallAfter
+from tests.hub.faults import HoldAfter
 from tests.hub.repos import Repo
 from tests.integration.hub.clients import Native
 from tests.integration.registry import native_reads
@@ -62,7 +61,7 @@ async def test_a_native_download_of_the_same_at_the_same_time(
 ) -> None:
     hub.throttle.set("cdn", total=20.0 * MIB)
     hub.throttle.set("cas", total=20.0 * MIB)
-    async with engine_in(tmp_path, hub.endpoint) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         created = await bench.create(repo)
         await bench.told.some_bytes(created.id, MIB)
         done = await to_thread.run_sync(lambda: native.hf("download", "org/m", HF_HUB_DISABLE_XET=disable_xet))
@@ -78,15 +77,14 @@ async def test_a_native_download_of_the_same_at_the_same_time(
 async def test_prune_during_a_download_costs_nothing(
     hub: HubEmulator, tmp_path: Path, native: Native, repo: Repo, transport: Transport
 ) -> None:
-    stall = hub.faults.add(StallAfter(2 * MIB), "cdn/|xorbs/")
-    # Longer than prune takes; hf-xet does not give up a request of its own before.
-    wire, xet = WireSettings(stall_timeout=4.0), XetSettings(stall_timeout=4.0, tries=1)
-    async with engine_in(tmp_path, hub.endpoint, transport=transport, wire=wire, xet=xet) as bench:
+    hold = HoldAfter(2 * MIB)
+    hub.faults.add(hold, "cdn/|xorbs/")
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **PATIENT) as bench:
         created = await bench.create(repo)
         await to_thread.run_sync(lambda: hub.journal.wait_for("cdn/|xorbs/"))
         pruned = await to_thread.run_sync(lambda: native.hf("cache", "prune", "--yes"))
         assert pruned.returncode == 0, pruned.stderr
-        hub.faults.remove(stall)
+        hold.release()
         done = await bench.told.end(created.id)
         assert done.state is State.SUCCEEDED
         assert_whole(bench, repo)
@@ -99,13 +97,14 @@ async def test_what_is_deleted_while_it_is_fetched_is_fetched_again(
     hub: HubEmulator, tmp_path: Path, repo: Repo, transport: Transport
 ) -> None:
     """`hf cache rm` refuses a repository without a snapshot, so this is the rmtree that it does to others."""
-    stall = hub.faults.add(StallAfter(2 * MIB), "cdn|xorbs")
-    async with engine_in(tmp_path, hub.endpoint, transport=transport) as bench:
+    hold = HoldAfter(2 * MIB)
+    hub.faults.add(hold, "cdn/|xorbs/")
+    async with engine_in(tmp_path, hub.endpoint, transport=transport, **PATIENT) as bench:
         created = await bench.create(repo)
         await bench.told.state(created.id, State.RUNNING)
         await to_thread.run_sync(lambda: hub.journal.wait_for("cdn/|xorbs/"))
         delete(bench.paths(repo).root)
-        hub.faults.remove(stall)
+        hold.release()
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
         assert_whole(bench, repo)
 
@@ -114,23 +113,24 @@ async def test_a_repository_that_is_removed_while_another_revision_comes(
     hub: HubEmulator, tmp_path: Path, native: Native, repo: Repo
 ) -> None:
     first = repo.head.id
-    async with engine_in(tmp_path, hub.endpoint) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         await bench.fetch(repo)
         repo.commit({"config.json": b'{"v": 2}', "model.safetensors": Random(SIZE, 2)})
-        stall = hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+        hold = HoldAfter(2 * MIB)
+        hub.faults.add(hold, origin="cdn")
         created = await bench.create(repo)
         await bench.told.some_bytes(created.id, 6 * MIB)
         removed = await to_thread.run_sync(lambda: native.hf("cache", "rm", "model/org/m", "--yes"))
         assert removed.returncode == 0, removed.stderr
         assert not bench.snapshot(repo, first).exists()
-        hub.faults.remove(stall)
+        hold.release()
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
         assert_whole(bench, repo)
     assert native.call(native_reads.scan)["warnings"] == []
 
 
 async def test_what_was_removed_is_fetched_again(hub: HubEmulator, tmp_path: Path, native: Native, repo: Repo) -> None:
-    async with engine_in(tmp_path, hub.endpoint) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         await bench.fetch(repo)
         removed = await to_thread.run_sync(lambda: native.hf("cache", "rm", "model/org/m", "--yes"))
         assert removed.returncode == 0, removed.stderr
@@ -144,7 +144,7 @@ async def test_a_removed_revision_leaves_what_another_needs(
     hub: HubEmulator, tmp_path: Path, native: Native, repo: Repo
 ) -> None:
     first = repo.head.id
-    async with engine_in(tmp_path, hub.endpoint) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         await bench.fetch(repo)
         repo.commit({"config.json": b'{"v": 2}'})
         await bench.fetch(repo)
@@ -162,7 +162,7 @@ async def test_a_blob_in_the_shared_store_is_hashed_and_used(
 ) -> None:
     fetched = await to_thread.run_sync(lambda: native.hf("download", "org/m"))
     assert fetched.returncode == 0, fetched.stderr
-    async with engine_in(tmp_path, hub.endpoint) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         blob = bench.paths(repo).blobs / repo.head.files["model.safetensors"].etag
         assert blob.is_symlink()  # else this is about something else
         hub.journal.clear()
@@ -176,7 +176,7 @@ async def test_a_wrong_blob_in_the_shared_store_is_replaced_and_stays_there(
 ) -> None:
     fetched = await to_thread.run_sync(lambda: native.hf("download", "org/m"))
     assert fetched.returncode == 0, fetched.stderr
-    async with engine_in(tmp_path, hub.endpoint) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         blob = bench.paths(repo).blobs / repo.head.files["model.safetensors"].etag
         shared = blob.resolve()
         shared.chmod(0o644)
@@ -192,7 +192,7 @@ async def test_a_wrong_blob_in_the_shared_store_is_replaced_and_stays_there(
 async def test_a_link_into_a_shared_store_that_is_gone_is_replaced(
     hub: HubEmulator, tmp_path: Path, repo: Repo
 ) -> None:
-    async with engine_in(tmp_path, hub.endpoint) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         blob = bench.paths(repo).blobs / repo.head.files["model.safetensors"].etag
         blob.parent.mkdir(parents=True)
         blob.symlink_to("../../blobs/ab/gone")
@@ -205,7 +205,7 @@ async def test_a_lock_that_a_stopped_client_holds_does_not_stop_us(
     hub: HubEmulator, tmp_path: Path, repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipway_registry.cache.courtesy.PATIENCE", 0.3)
-    async with engine_in(tmp_path, hub.endpoint) as bench:
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
         lock = bench.paths(repo).lock(repo.head.files["model.safetensors"].etag)  # type: ignore[arg-type]
         lock.parent.mkdir(parents=True)
         fd = os.open(lock, os.O_RDWR | os.O_CREAT)

@@ -4,6 +4,7 @@ Everything here is pure, so a fault is a change of a tuple and only `wire` touch
 """
 
 import os
+import threading
 from dataclasses import dataclass
 
 
@@ -18,9 +19,10 @@ class FileSlice:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Nothing is sent for ``seconds``; None means until either side gives up."""
+    """Nothing is sent for ``seconds``, or until ``released``; None means until either side gives up."""
 
     seconds: float | None
+    released: threading.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ class HubEmulator:
 
     def down(self, origin: OriginName) -> None:
         """Take an origin off the network: its connections are cut, new ones are refused."""
-        self.origins[origin].close()
+        self.origins[origin].close(for_good=False)
 
     def up(self, origin: OriginName) -> None:
         """Bring it back on the same port."""

@@ -5,6 +5,7 @@ Each is a value with a name for JSON. `whole` sees the complete resource before 
 """
 
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -95,6 +96,24 @@ class StallAfter(Fault):
 
     def sent(self, reply: Reply) -> Reply:
         return _interrupted(reply, self.after, Stall(self.seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class HoldAfter(Fault):
+    """Send nothing after this many body bytes until `release`; for tests in the emulator's process."""
+
+    name = "hold"
+    after: int = 0
+    _released: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Go on with every reply that is held, and hold none from now on."""
+        self._released.set()
+
+    def sent(self, reply: Reply) -> Reply:
+        if length(reply.body) <= self.after:
+            return reply
+        return _interrupted(reply, self.after, Stall(None, self._released))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,4 +234,4 @@ FAULTS: Mapping[str, type[Fault]] = {
 
 def to_json(fault: Fault) -> dict[str, Any]:
     """The fault as `POST /__faults` takes it."""
-    return {"action": fault.name} | {item.name: getattr(fault, item.name) for item in fields(fault)}
+    return {"action": fault.name} | {item.name: getattr(fault, item.name) for item in fields(fault) if item.init}

@@ -12,7 +12,10 @@ from tests.hub.messages import OriginName, Request
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """One request and what came of it; ``sent`` (body bytes) and ``status`` stand once ``finished``."""
+    """One request and what came of it; ``sent`` (body bytes) and ``status`` stand once ``finished``.
+
+    What a client has received has been counted in ``sent``.
+    """
 
     t: float
     origin: OriginName
@@ -94,7 +97,7 @@ class Journal:
         origin: OriginName | None = None,
         count: int = 1,
         finished: bool = False,
-        timeout: float = 30.0,
+        timeout: float = 60.0,
     ) -> list[Exchange]:
         """The matching exchanges once there are ``count`` of them (``finished`` ones, if asked).
 
@@ -110,6 +113,19 @@ class Journal:
             if not self._changed.wait_for(lambda: len(matching()) >= count, timeout):
                 raise TimeoutError(f"{len(matching())} of {count} requests for {path!r} in {timeout} s")
             return matching()
+
+    def over(self, path: str = "", *, origin: OriginName | None = None, timeout: float = 60.0) -> list[Exchange]:
+        """The matching exchanges once every one of them has finished, so that what was sent is known to the byte.
+
+        Raises:
+            TimeoutError: one of them had not for ``timeout`` seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: all(exchange.finished for exchange in self.requests(path, origin=origin)), timeout
+            ):
+                raise TimeoutError(f"not all requests for {path!r} had ended in {timeout} s")
+            return self.requests(path, origin=origin)
 
     def leaks(self) -> list[Exchange]:
         """Requests that took a credential to where it must not go.

@@ -21,7 +21,7 @@ _BACKLOG = 4096
 # More than any client here sends; what exceeds it ends the connection instead of filling memory.
 _HEAD_LINES, _LINE_BYTES, _BODY_BYTES = 200, 64 << 10, 16 << 20
 # How long `close` waits for a handler, which has nothing left to wait for by then.
-_JOIN_SECONDS = 5.0
+_JOIN_SECONDS = 60.0
 
 Route = Callable[[Request], Reply]
 
@@ -46,6 +46,7 @@ class Origin:
         self.name: OriginName = name
         self._route, self._admin = route, admin
         self._journal, self._rules, self._throttle, self._tls = journal, rules, throttle, tls
+        self._reserved: socket.socket | None = None  # never listens: keeps the port from others while this is away
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._connections: dict[socket.socket, threading.Thread] = {}
@@ -64,15 +65,15 @@ class Origin:
         Raises:
             OSError: the port is taken.
         """
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._reserved is None:
+            self._reserved = bound(port or self.port)
+            self.port = self._reserved.getsockname()[1]
+        listener = bound(self.port)
         try:
-            listener.bind(("127.0.0.1", port or self.port))
+            listener.listen(_BACKLOG)
         except OSError:
             listener.close()
             raise
-        listener.listen(_BACKLOG)
-        self.port = listener.getsockname()[1]
         self._stopping.clear()
         self._listener = listener
         self._acceptor = threading.Thread(
@@ -80,8 +81,12 @@ class Origin:
         )
         self._acceptor.start()
 
-    def close(self) -> None:
-        """Stop listening and cut every connection; returns when no handler is left."""
+    def close(self, *, for_good: bool = True) -> None:
+        """Stop listening and cut every connection; returns when no handler is left. Its port stays its own if not
+        ``for_good``."""
+        if for_good and self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
         if self._listener is None or self._acceptor is None:
             return
         self._stopping.set()
@@ -167,6 +172,24 @@ class Origin:
         for fault in faults:
             reply = fault.sent(reply)
         return reply, tuple(fault.name for fault in faults)
+
+
+def bound(port: int) -> socket.socket:
+    """A socket on loopback that does not listen: who connects is refused, and nobody else is given its port.
+
+    Another may be bound to the same port on purpose, and listen.
+
+    Raises:
+        OSError: somebody listens there.
+    """
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind(("127.0.0.1", port))
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 def _ranged(reply: Reply, span: tuple[int, int], total: int) -> Reply:

@@ -14,7 +14,7 @@ from tests.hub.messages import OriginName
 from tests.hub.rules import Rule
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_EXIT_SECONDS = 10.0
+_EXIT_SECONDS = 60.0
 # Making and hashing gigabytes of synthetic content is part of a request that adds a repository.
 _REQUEST_SECONDS = 300.0
 

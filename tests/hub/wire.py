@@ -23,8 +23,10 @@ _FULL_SPEED_BYTES = 8 << 20
 _PACED_PIECES_PER_SECOND = 40
 _PACED_BYTES = 256 << 10
 # A reset discards what the kernel has not delivered, so it waits this long for a reader to take the rest.
-_DRAIN_SECONDS = 5.0
+_DRAIN_SECONDS = 60.0
 _DRAIN_POLL_SECONDS = 0.001
+# How soon what is held goes on once it is released.
+_HOLD_POLL_MS = 10
 
 
 class ConnectionEndedError(Exception):
@@ -74,8 +76,8 @@ class Wire:
             if isinstance(piece, FileSlice):
                 self._send_file(piece, exchange)
             elif isinstance(piece, bytes):
-                self._connection.sendall(piece)
                 exchange.sent += len(piece)
+                self._connection.sendall(piece)
 
     def _next_piece(self, segment: Segment, rate: float | None) -> tuple[Segment, Segment]:
         """What may be sent now, and what is left; waits as long as the limits say."""
@@ -99,20 +101,23 @@ class Wire:
     def _send_file(self, piece: FileSlice, exchange: Exchange) -> None:
         if isinstance(self._connection, ssl.SSLSocket):
             for data in _read_pieces(piece):
-                self._connection.sendall(data)
                 exchange.sent += len(data)
+                self._connection.sendall(data)
             return
         offset = piece.start
-        while offset < piece.stop:
-            count = os.sendfile(self._connection.fileno(), piece.fd, offset, piece.stop - offset)
-            if count == 0:
-                raise ConnectionEndedError(f"the file behind the reply ends at {offset}")
-            offset += count
-            exchange.sent += count
+        exchange.sent += piece.stop - piece.start  # before: who has received it all may look at once
+        try:
+            while offset < piece.stop:
+                count = os.sendfile(self._connection.fileno(), piece.fd, offset, piece.stop - offset)
+                if count == 0:
+                    raise ConnectionEndedError(f"the file behind the reply ends at {offset}")
+                offset += count
+        finally:
+            exchange.sent -= piece.stop - offset
 
     def _endure(self, mishap: Stall | Cut) -> None:
         if isinstance(mishap, Stall):
-            self._wait(mishap.seconds)
+            self._wait(mishap.seconds, mishap.released)
             return
         self._cork(False)
         if mishap.reset:
@@ -120,13 +125,16 @@ class Wire:
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise ConnectionEndedError
 
-    def _wait(self, seconds: float | None) -> None:
+    def _wait(self, seconds: float | None, released: threading.Event | None = None) -> None:
         """Do nothing for a while, unless the client leaves or the server stops (it shuts the socket down)."""
         self._cork(False)  # what was sent so far is to arrive before the silence
         poll = select.poll()
         poll.register(self._connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
-        if poll.poll(None if seconds is None else seconds * 1000):
-            raise ConnectionEndedError
+        while not (released and released.is_set()):
+            if poll.poll(_HOLD_POLL_MS if released else None if seconds is None else seconds * 1000):
+                raise ConnectionEndedError
+            if released is None:
+                return
 
     def _wait_until_delivered(self) -> None:
         """Let the peer take what was sent; the kernel has no event for an empty send queue."""

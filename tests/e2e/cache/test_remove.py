@@ -74,7 +74,7 @@ def test_what_is_held_stays_until_its_holder_lets_go(hub: HubEmulator, stack: St
     late = told(stack, 5, "cache", "rm", label, "--force", "--timeout", "1s")
     assert late.out == "waiting for ops\n"
     assert late.err.splitlines()[0].endswith(" is pinned by ops. Who was asked has not let go.")
-    assert not waits_for_a_release(stack)
+    wait_for(lambda: not waits_for_a_release(stack), "the holder to be left alone")
 
     forced = start(stack, "cache", "rm", label, "--force")
     wait_for(lambda: waits_for_a_release(stack), "the holder to be asked")
@@ -123,7 +123,7 @@ def test_prune_does_what_its_dry_run_said(stack: Stack) -> None:
     before = on_disk(stack)
     said = stack.slipway("cache", "prune", "--quota", "1MB", "--dry-run").out
     assert re.search(
-        rf"^{re.escape(CHAT)} +[0-9a-f]{{7}} +4\.2 MB +over the quota; not used for \d+ s$", said, re.MULTILINE
+        rf"^{re.escape(CHAT)} +[0-9a-f]{{7}} +4\.2 MB +over the quota; not used for \d.*$", said, re.MULTILINE
     )
     assert said.splitlines()[-1] == "would free 4.2 MB; 1 snapshot stays because it is held"
     assert on_disk(stack) == before
@@ -183,7 +183,7 @@ def test_ctrl_c_while_a_holder_is_asked(stack: Stack) -> None:
 
 def test_what_is_being_downloaded_is_not_removed(hub: HubEmulator, stack: Stack) -> None:
     pulled(stack, CHAT, "--variant", "Q4_K_M")
-    hub.throttle.set("cdn", total=64 * 1024)
+    hub.throttle.set("cdn", total=4 * 1024)  # a quarter of an hour
     try:
         (download,) = stack.slipway("--json", "pull", CHAT, "--all", "--detach").lines
         busy = refused(stack, 5, "SNAPSHOT_BUSY", "cache", "rm", CHAT)

@@ -17,6 +17,7 @@ from tests.hub.faults import (
     ExpireLinks,
     Fault,
     Headers,
+    HoldAfter,
     IgnoreRange,
     Reset,
     Slow,
@@ -48,16 +49,22 @@ def resolve(hub: HubEmulator, path: str = "w.bin") -> str:
     return fetch(f"{hub.endpoint}/org/name/resolve/main/{path}").headers["location"]
 
 
-def read_until_error(url: str, *, timeout: float = 10.0) -> tuple[int, str]:
-    """Body bytes that arrive, and how it ends: the exception's name, or ``end``."""
+def read_until_error(url: str, *, patient_for: int) -> tuple[int, str]:
+    """Body bytes that arrive, and how it ends: the exception's name, or ``end``.
+
+    Before so many bytes have come none is waited for in vain, however long it takes.
+    """
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=60 if patient_for else 0.5)
     received = 0
     try:
         connection.request("GET", f"{parts.path}?{parts.query}")
+        sock = connection.sock
         response = connection.getresponse()
         while piece := response.read1(1 << 16):
             received += len(piece)
+            if received == patient_for:
+                sock.settimeout(0.5)
     except (OSError, http.client.HTTPException) as error:
         return received, type(error).__name__
     finally:
@@ -91,7 +98,8 @@ def test_status_with_headers(hub: HubEmulator, link: str) -> None:
 )
 def test_how_the_body_ends(hub: HubEmulator, link: str, fault: Fault, ending: tuple[int, str]) -> None:
     hub.faults.add(fault, origin="cdn")
-    assert read_until_error(link, timeout=0.5) == ending
+    received, how = ending
+    assert read_until_error(link, patient_for=received if how == "TimeoutError" else SIZE + 1) == ending
 
 
 def test_a_truncated_body_still_claims_its_length(hub: HubEmulator, link: str) -> None:
@@ -103,7 +111,7 @@ def test_a_truncated_body_still_claims_its_length(hub: HubEmulator, link: str) -
 def test_a_short_content_length_leaves_bytes_behind(hub: HubEmulator, link: str) -> None:
     hub.faults.add(ContentLength(delta=-10), origin="cdn")
     parts = urlsplit(link)
-    with socket.create_connection((parts.hostname, parts.port or 0), timeout=10) as connection:
+    with socket.create_connection((parts.hostname, parts.port or 0), timeout=60) as connection:
         connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\n\r\n".encode())
         received = b""
         while piece := connection.recv(1 << 16):
@@ -191,7 +199,7 @@ def test_several_faults_strike_together(hub: HubEmulator, link: str, content: by
 
 def test_an_origin_goes_down_and_comes_back(hub: HubEmulator, link: str) -> None:
     hub.faults.add(StallAfter(after=10), origin="cdn", times=1)
-    with socket.create_connection(("127.0.0.1", hub.origins["cdn"].port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", hub.origins["cdn"].port), timeout=60) as connection:
         parts = urlsplit(link)
         connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\n\r\n".encode())
         hub.journal.wait_for("^/cdn/")
@@ -239,3 +247,23 @@ def test_another_process_sets_faults_and_reads_the_journal() -> None:
 def test_a_wrong_administrative_request_is_refused(post: Callable[[HubProcess], object]) -> None:
     with HubProcess() as hub, pytest.raises(OSError, match="400"):
         post(hub)
+
+
+def test_what_is_held_goes_on_when_it_is_released(hub: HubEmulator, link: str, content: bytes) -> None:
+    hold = HoldAfter(after=100_000)
+    hub.faults.add(hold, origin="cdn")
+    parts = urlsplit(link)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+    connection.request("GET", f"{parts.path}?{parts.query}")
+    response = connection.getresponse()
+    assert response.read(100_000) == content[:100_000]
+    (exchange,) = hub.journal.requests("^/cdn/")
+    assert (exchange.sent, exchange.finished) == (100_000, False)
+    with pytest.raises(TimeoutError, match="had ended"):
+        hub.journal.over("^/cdn/", timeout=0)
+    hold.release()
+    assert response.read() == content[100_000:]
+    connection.close()
+    (exchange,) = hub.journal.over("^/cdn/")
+    assert exchange.sent == SIZE
+    assert fetch(link).body == content

@@ -1,7 +1,7 @@
 """A download engine in this process, against an emulated Hub."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +45,13 @@ QUICK = RetryPolicy(
     away_base=0.02,
     away_cap=0.05,
 )
+
+# Settings of an engine that never gives up what stands still: a fault holds it as long as the test says, however slow
+# the machine is.
+PATIENT: Mapping[str, Any] = {
+    "wire": WireSettings(stall_timeout=600.0),
+    "xet": XetSettings(stall_timeout=600.0, buffer_bytes=64_000_000),
+}
 
 
 @dataclass(slots=True)

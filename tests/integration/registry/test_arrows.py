@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,18 +20,21 @@ from slipway_registry.jobs.queue import QueueSettings
 from slipway_registry.jobs.records import Download, State
 from slipway_registry.jobs.store import Store
 from slipway_registry.transfer.halt import Halt
+from slipway_registry.transfer.hashing import follow
+from slipway_service.weights.cache_paths import RepoPaths
+from slipway_service.weights.names import RepoId
 
 from tests.hub.content import Random
 from tests.hub.emulator import HubEmulator
-from tests.hub.faults import Corrupt, Delay, Fault, Status
+from tests.hub.faults import Corrupt, Fault, HoldAfter, Status
 from tests.hub.repos import Repo
-from tests.integration.registry.engines import QUICK, Bench, engine_in
+from tests.integration.registry.engines import PATIENCE, PATIENT, QUICK, Bench, engine_in
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 QUEUE = QueueSettings(jobs=1, progress_interval=0.02, disk_interval=0.05, housekeeping_interval=600.0)
-PATIENT = replace(QUICK, away_base=600.0, away_cap=600.0)
+STAYS_AWAY = replace(QUICK, away_base=600.0, away_cap=600.0)
 Arrow = tuple[State, type[states.Event]]
 
 
@@ -46,10 +49,15 @@ class World:
     taken: list[Arrow] = field(default_factory=list)
 
     def engine(self, **changes: Any) -> AbstractAsyncContextManager[Bench]:
-        return engine_in(self.directory, self.hub.endpoint, **{"queue": QUEUE, **changes})
+        return engine_in(self.directory, self.hub.endpoint, queue=QUEUE, **PATIENT, **changes)
 
     def fault(self, fault: Fault, path: str = "model.gguf", **options: Any) -> None:
         self.hub.faults.add(fault, path, **options)
+
+    def hold(self, path: str) -> HoldAfter:
+        """Answer requests for it only when that is released."""
+        self.fault(held := HoldAfter(), path)
+        return held
 
     def leave_as_killed(self, download_id: str, state: State) -> None:
         """The records as a process leaves them that is killed in this state."""
@@ -78,9 +86,9 @@ def world(hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @contextmanager
-def hashing_held(world: World, bench: Bench) -> Iterator[None]:
+def hashing_held(world: World) -> Iterator[None]:
     """What another program has put into the cache is being hashed, and never done."""
-    blobs = bench.paths(world.repo).blobs
+    blobs = RepoPaths(world.directory / "hub", RepoId(world.repo.id)).blobs
     blobs.mkdir(parents=True)
     for file in world.repo.head.files.values():
         (blobs / file.etag).write_bytes(file.blob.path.read_bytes())
@@ -100,21 +108,22 @@ def hashing_held(world: World, bench: Bench) -> Iterator[None]:
 @asynccontextmanager
 async def held_in(world: World, state: State, credential: Credential | None = None) -> AsyncIterator[tuple[Bench, str]]:
     """An engine with a download that does not leave the state by itself."""
-    async with world.engine(policy=PATIENT) as bench:
-        match state:
-            case State.QUEUED:
-                world.fault(Delay(None), "org/other")
-                await bench.create(world.hub.add_repo("org/other", {"config.json": b"{}"}))
-            case State.RUNNING:
-                world.fault(Delay(None))
-            case State.BACKING_OFF:
-                world.fault(Status(503))
-            case State.PAUSED:
-                world.fault(Delay(None), times=1)
-        with hashing_held(world, bench) if state is State.VERIFYING else world.patch.context():
+    held = nullcontext() if state is not State.VERIFYING else hashing_held(world)
+    with held:  # for longer than the engine is at work
+        async with world.engine(policy=STAYS_AWAY) as bench:
+            hold = None
+            match state:
+                case State.QUEUED:
+                    world.hold("org/other")
+                    await bench.create(world.hub.add_repo("org/other", {"config.json": b"{}"}))
+                case State.BACKING_OFF:
+                    world.fault(Status(503))
+                case State.RUNNING | State.PAUSED:
+                    hold = world.hold("model.gguf")
             created = await bench.create(world.repo, credential=credential)
-            if state is State.PAUSED:
+            if state is State.PAUSED and hold:
                 await bench.scheduler.pause(created.id)
+                hold.release()
             await bench.told.state(created.id, state)
             yield bench, created.id
     world.hub.faults.clear()
@@ -205,7 +214,7 @@ async def disk_fills(world: World, arrow: Arrow) -> None:
     pwrite, full = os.pwrite, [True]
 
     def failing(fd: int, data: memoryview, offset: int) -> int:
-        if full and len(data) > MIB // 2:
+        if full and os.fstat(fd).st_size == 2 * MIB:  # the model
             full.clear()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return pwrite(fd, data, offset)
@@ -219,18 +228,31 @@ async def disk_fills(world: World, arrow: Arrow) -> None:
 
 async def wrong_while_others_come(world: World, arrow: Arrow) -> None:
     world.fault(Corrupt(offset=5), "cdn/", origin="cdn", times=1)
-    world.fault(Delay(None), "config.json", times=1)
+    hold = world.hold("config.json")
     async with world.engine() as bench:
         created = await bench.create(world.repo)
         await bench.told.until_download(created.id, lambda found: found.mismatches == 1)
         check(world, bench, arrow)
+        hold.release()
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
 
 
 async def wrong(world: World, arrow: Arrow) -> None:
+    """Its hash is known when everything has been fetched."""
     world.fault(Corrupt(offset=5), "cdn/", origin="cdn", times=1)
+    fetched = threading.Event()
+
+    def late(*arguments: Any) -> str:
+        digest = follow(*arguments)
+        assert fetched.wait(PATIENCE)
+        return digest
+
+    world.patch.setattr("slipway_registry.transfer.engine.follow", late)
     async with world.engine() as bench:
-        assert (await bench.fetch(world.repo)).mismatches == 1
+        created = await bench.create(world.repo)
+        await bench.told.state(created.id, State.VERIFYING)
+        fetched.set()
+        assert (await bench.told.end(created.id)).mismatches == 1
         check(world, bench, arrow)
 
 

@@ -24,7 +24,7 @@ from slipway_service.watcher import DEFAULT_PACE, Pace
 
 from tests.integration.service.toy import Toy, ToySettings, open_toy
 
-PATIENCE = 30.0
+PATIENCE = 45.0
 """Seconds that any single wait of a test may take before it has failed; nothing here takes a tenth of it."""
 
 Batch = model_service_pb2.WatchModelsResponse
@@ -54,7 +54,7 @@ async def running(
     *,
     pace: Pace = DEFAULT_PACE,
     log: EventLog | None = None,
-    stop_limit: float = 5.0,
+    stop_limit: float = PATIENCE,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """Serve a toy until the block ends."""
@@ -94,7 +94,8 @@ class Program:
 
     def log_lines(self) -> list[dict[str, Any]]:
         """What it has logged; a line that is no JSON fails the test, since nothing else belongs on its stderr."""
-        return [json.loads(line) for line in self.stderr.read_text().splitlines()]
+        whole, _, _ = self.stderr.read_text().rpartition("\n")  # the last may be being written
+        return [json.loads(line) for line in whole.splitlines()]
 
     async def ended(self) -> int:
         """Its exit code."""

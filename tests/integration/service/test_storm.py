@@ -30,6 +30,6 @@ async def storm(toy: Running, watches: int) -> None:
 
 async def test_twenty_five_hundred_watches_opened_at_once_are_served(tmp_path: Path) -> None:
     """Without our options core would reject some: it holds 1,000 that nobody has accepted yet for each method."""
-    with anyio.fail_after(3 * PATIENCE):
+    with anyio.fail_after(2 * PATIENCE):
         async with running(tmp_path) as toy:
             await storm(toy, 2500)

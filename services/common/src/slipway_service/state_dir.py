@@ -69,10 +69,10 @@ def hold(path: Path) -> Iterator[StateDir]:
             holder = os.pread(lock, 32, 0).decode().strip() or "unknown"
             raise StartError(f"{path} is in use by process {holder}: stop it, or choose another --state-dir") from None
         try:
+            state = StateDir(path)
+            state.withdraw()  # before our name is there: an address beside it is ours
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-            state = StateDir(path)
-            state.withdraw()
         except OSError as error:
             raise StartError(f"{path}: {error.strerror}") from None
         try:

@@ -38,7 +38,8 @@ async def test_while_a_limit_holds_nobody_asks(hub: HubEmulator, client: HubClie
     ):
         fault = await fault_of(call)
         assert fault.reason is Reason.HUB_RATE_LIMITED
-        assert fault.retry_after == pytest.approx(200, abs=2)
+        assert fault.retry_after
+        assert 100 < fault.retry_after <= 200  # less what has passed since the window opened
     assert len(hub.journal.requests()) == 2
     hub.limits.clear()
     client.now += 200

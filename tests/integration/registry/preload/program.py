@@ -18,7 +18,7 @@ from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.names import RepoId
 
 PROGRAM = Path(sys.executable).with_name("slipway-registry")
-PATIENCE = 60.0
+PATIENCE = 100.0
 """Seconds that a run may take; one takes a second or two."""
 
 

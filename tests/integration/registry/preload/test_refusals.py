@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 from anyio import to_thread
@@ -9,7 +10,7 @@ from slipway.registry.v1 import download_pb2
 
 from tests.hub.content import Random
 from tests.hub.emulator import HubEmulator
-from tests.hub.faults import Status
+from tests.hub.faults import HoldAfter, Status
 from tests.integration.registry.preload.program import PATIENCE, Build
 from tests.integration.registry.snapshots.served import GGUFS, served
 
@@ -45,12 +46,11 @@ def test_what_is_wrong_has_a_code(build: Build, arguments: list[str], code: int,
     assert "Traceback" not in done.err
 
 
-def test_room_that_others_would_have_to_make_is_not_waited_for(build: Build) -> None:
+def test_room_that_others_would_have_to_make_is_not_waited_for(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry waits; a build has nobody who would make room."""
-    stat, size = os.statvfs(build.directory), 32 * MIB
-    total, free = stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize
-    assert free < total - 2 * size, "this test needs a disk with something on it"
-    done = build.preload("org/large", "--disk-reserve", str(total - 2 * size))
+    nearly_full = SimpleNamespace(f_frsize=MIB, f_blocks=1000, f_bavail=31)
+    monkeypatch.setattr(os, "statvfs", lambda _: nearly_full)
+    done = build.preload("org/large")
     assert done.code == 6
     assert "org/large: DISK_FULL: 33.6 MB are needed" in done.err
 
@@ -111,24 +111,24 @@ async def test_a_registry_at_work_is_left_alone(hub: HubEmulator, build: Build, 
 
 @pytest.mark.anyio
 async def test_what_a_registry_has_paused_goes_on(hub: HubEmulator, build: Build) -> None:
-    hub.throttle.set("cdn", total=4e6)
+    hub.faults.add(HoldAfter(MIB), DATA)
     async with served(build.directory, hub.endpoint) as it:
         created = await it.client.create_download("org/large")
         await to_thread.run_sync(hub.journal.wait_for, DATA)
         paused = await it.client.pause_download(created.download.name.removeprefix("downloads/"))
         assert paused.download.state == download_pb2.DOWNLOAD_STATE_PAUSED
-    hub.throttle.set("cdn")
+    hub.faults.clear()
     assert build.run("org/large").code == 0
 
 
 @pytest.mark.anyio
 async def test_what_a_caller_began_with_a_token_needs_it_no_more(hub: HubEmulator, build: Build) -> None:
     hub.add_user("ann", "hf_annstoken")
-    hub.throttle.set("cdn", total=4e6)
+    hub.faults.add(HoldAfter(MIB), DATA)
     async with served(build.directory, hub.endpoint) as it:
         await it.client.create_download("org/large", hf_token="hf_annstoken")
         await to_thread.run_sync(hub.journal.wait_for, DATA)
-    hub.throttle.set("cdn")
+    hub.faults.clear()
     assert build.run("org/large").code == 0
 
 
@@ -136,7 +136,7 @@ async def test_what_a_caller_began_with_a_token_needs_it_no_more(hub: HubEmulato
 def test_interrupted_it_says_so_and_goes_on_the_next_time(
     hub: HubEmulator, build: Build, number: signal.Signals
 ) -> None:
-    hub.throttle.set("cdn", total=4e6)
+    hub.faults.add(HoldAfter(MIB), DATA)
     with build.running("org/large") as process:
         hub.journal.wait_for(DATA)
         process.send_signal(number)
@@ -144,16 +144,22 @@ def test_interrupted_it_says_so_and_goes_on_the_next_time(
     assert process.returncode == 128 + number
     assert err.splitlines()[-1].startswith("interrupted: ")
     assert "Traceback" not in err
-    hub.throttle.set("cdn")
+    hub.faults.clear()
     assert build.preload("org/large").code == 0
 
 
 def test_progress_is_told_in_whole_lines(hub: HubEmulator, build: Build) -> None:
-    hub.throttle.set("cdn", total=6e6)
+    hub.throttle.set("cdn", total=1e6)
     with build.running("org/large") as process:
-        _, err = process.communicate(timeout=PATIENCE)
-    told = [line for line in err.splitlines() if " of 33.6 MB" in line]
-    assert told, err
+        assert process.stderr
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if " of 33.6 MB" in line:
+                hub.throttle.set("cdn")
+        assert process.wait(PATIENCE) == 0, said
+    err = "".join(said)
+    assert " of 33.6 MB" in err
     assert all(line.startswith("org/large: ") for line in err.splitlines())
     assert not {"\r", "\x1b"} & set(err)
 

@@ -20,7 +20,7 @@ from slipway_service.weights.names import RepoId
 from tests.hub.content import Random, Source
 from tests.hub.repos import Repo
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that any single wait of a test may take before it has failed."""
 
 KIB = 1 << 10

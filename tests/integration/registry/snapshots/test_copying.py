@@ -149,8 +149,8 @@ async def test_odd_names_and_damage_are_told(hub: HubEmulator, tmp_path: Path, r
         assert await it.client.list_pins() == []
 
 
-@pytest.mark.timeout(30)  # a FIFO that is opened as a file is waits for ever
 async def test_a_fifo_keeps_nobody(hub: HubEmulator, tmp_path: Path, root: Path) -> None:
+    """A FIFO that is opened as a file is waits for ever."""
     hub.add_repo("org/m", GGUFS)
     os.mkfifo(root / "config.json")
     (root / "README.md").write_bytes(b"read me")

@@ -127,9 +127,8 @@ async def test_offline_what_needs_the_hub_is_unavailable_and_says_why(
 async def test_while_the_hub_is_away_the_cache_answers(hub: HubEmulator, model: Repo, tmp_path: Path) -> None:
     async with served(tmp_path, hub.endpoint) as it:
         await it.pull(model, Q4)
-    endpoint = hub.endpoint
-    hub.close()
-    async with served(tmp_path, endpoint) as it:
+    hub.down("hub")
+    async with served(tmp_path, hub.endpoint) as it:
         with anyio.fail_after(PATIENCE):
             found = await get_repo(it)
             assert (found.from_cache, found.commit) == (True, model.head.id)

@@ -14,7 +14,7 @@ from anyio import to_thread
 from huggingface_hub import snapshot_download
 from slipway.registry.v1 import snapshot_service_pb2 as pb
 from slipway.registry.v1.selection_pb2 import PatternSelection, Selection
-from slipway_client.events import Changed, Removed
+from slipway_client.events import Changed, Removed, Synced
 from slipway_registry.cache.journal import Event, Journal, Recorded
 from slipway_registry.rpc.snapshots import SnapshotService
 from slipway_service.handlers import Context
@@ -108,6 +108,7 @@ async def test_a_pin_ends_by_itself_and_its_holder_sees_it(hub: HubEmulator, tmp
         await it.pull(repo)
         with anyio.fail_after(PATIENCE):
             async with it.client.watch_pins(holder="h") as watch:
+                assert isinstance(await anext(watch), Synced)  # it is open before there is a pin, which is soon over
                 await it.client.pin_snapshot("org/m", holder="other")
                 pin = (await it.client.pin_snapshot("org/m", holder="h", ttl=0.05)).pin
                 while not isinstance(event := await anext(watch), Changed):

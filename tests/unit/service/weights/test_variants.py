@@ -240,7 +240,7 @@ def test_ten_thousand_files_take_no_time_and_lose_nothing() -> None:
     )
     begin = time.process_time()
     found = find_variants(many)
-    assert time.process_time() - begin < 5  # 0.2 s on a laptop; quadratic would be minutes
+    assert time.process_time() - begin < 30  # 0.2 s on a laptop; quadratic would be minutes
     assert len(found) == len({variant.name for variant in found}) == 1000
     assert all(len(variant.files) == 10 and not variant.missing for variant in found)
 

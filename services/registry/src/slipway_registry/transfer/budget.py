@@ -72,11 +72,12 @@ class DiskBudget:
             Fault: DISK_FAULT, `root` has gone.
         """
         check_cache(self._root)
-        stat = os.statvfs(self._root)
-        free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
-        reserve = self.reserve(total)
         with self._lock:
+            # Before what is free: what is allocated in between counts twice then, and not as nobody's.
             promised = sum(claim.outstanding for etag, claim in self._claims.items() if etag not in wanted)
+            stat = os.statvfs(self._root)
+            free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+            reserve = self.reserve(total)
             needed = sum(claim.outstanding for claim in wanted.values())
             if needed and needed > free - promised - reserve:
                 # A shortage counts what others were promised as not free.
