@@ -55,7 +55,7 @@ class Client:
                 self.faults.append(f"a stream of {self.model} ended with {last[:100]!r}")
 
 
-async def until_flowing(clients: list[Client], seconds: float = 20.0) -> None:
+async def until_flowing(clients: list[Client], seconds: float = 60.0) -> None:
     """Wait until every client gets more; then what happened to it before is forgotten."""
     before = [one.arrived for one in clients]
     with anyio.fail_after(seconds):

@@ -113,7 +113,7 @@ class RunnerHost:
             except (SlipwayError, FileNotFoundError):
                 await anyio.sleep(0.02)
 
-    async def until_loaded(self, seconds: float = 30.0) -> dict[str, Model]:
+    async def until_loaded(self, seconds: float = 60.0) -> dict[str, Model]:
         """Wait until all are LOADED and none is in ERROR."""
         models: dict[str, Model] = {}
         with anyio.move_on_after(seconds):

@@ -20,7 +20,7 @@ async def load(host: RunnerHost) -> Model:
     async with Runner.connect(host.service.address) as runner:
         path = host.root / "models" / "tree.gguf"
         await runner.load_model(model_spec(path=str(path), backend="tree", task="generate"), model_id="tree")
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not is_loaded(model := (await host.models())["tree"]):  # noqa: ASYNC110
             await anyio.sleep(0.05)
     return model
@@ -88,7 +88,7 @@ async def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         async with Runner.connect(host.service.address) as runner:
             adoption = (await runner.get_runner()).adoption_why_not  # what else there is against it on this host
             await load(host)
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while "journal" not in (about := await runner.get_runner()).adoption_why_not:  # noqa: ASYNC110
                     await anyio.sleep(0.05)
             assert not about.adoption
@@ -96,7 +96,7 @@ async def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path) -> None:
             assert await anyio.to_thread.run_sync(unwritten, host) > 0
 
             in_the_way.rmdir()
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while (about := await runner.get_runner()).adoption_why_not != adoption:  # noqa: ASYNC110
                     await anyio.sleep(0.05)
                 while await anyio.to_thread.run_sync(unwritten, host):  # noqa: ASYNC110

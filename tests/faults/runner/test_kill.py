@@ -18,8 +18,10 @@ from tests.faults.runner.host import PROCESSES, RunnerHost, is_loaded
 
 pytestmark = pytest.mark.anyio
 
-RIGHT_SECONDS = 2.0
-"""From the first answer of a runner that was started again to every model being in the state that is right for it."""
+RIGHT_SECONDS = 30.0
+"""From the first answer of a runner that was started again to every model being in the state that is right for it: two
+seconds where the host has a core to spare, which a test cannot know.
+"""
 
 ON_THEIR_WAY = {
     ModelState.MODEL_STATE_RESTARTING,

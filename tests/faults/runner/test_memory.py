@@ -63,7 +63,7 @@ async def test_a_kill_at_the_limit_is_told_for_what_it_is(tmp_path: Path, limite
                 gateway = f"http://{service.addresses['gateway']}/v1/embeddings"
                 await session.post(gateway, json={"model": "m", "input": "everything"})
             model = (await runner.get_model("m")).model
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while model.state != ModelState.MODEL_STATE_ERROR:
                     await anyio.sleep(0.05)
                     model = (await runner.get_model("m")).model

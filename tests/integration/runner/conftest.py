@@ -4,8 +4,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
+from slipway_runner.models.stall import StallTimer
 from slipway_runner.process import cgroup, members, pidfd
+
+from tests.integration.runner.fakes import Clock
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +33,23 @@ def with_and_without_cgroups(request: pytest.FixtureRequest, monkeypatch: pytest
     """What a cgroup would hold must be found without one, too: most users may not make any."""
     if request.param == "no cgroups":
         monkeypatch.setattr("slipway_runner.models.fleet.cgroup.find_root", lambda _: None)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of runs and of their stall timers."""
+    clock, verdict = Clock(), StallTimer.verdict
+
+    def look(timer: StallTimer, now: float) -> str | None:
+        clock.looks += 1
+        return verdict(timer, now)
+
+    monkeypatch.setattr(anyio, "current_time", lambda: clock.now)
+    monkeypatch.setattr(StallTimer, "verdict", look)
+    return clock
+
+
+@pytest.fixture
+def patient_adoption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is found and that the machine does not run for a while is not taken for a silent one."""
+    monkeypatch.setattr("slipway_runner.models.adoption._ANSWER_SECONDS", 20.0)

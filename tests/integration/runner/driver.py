@@ -1,7 +1,7 @@
 """A runner without gRPC, as a process of its own, to be killed: `python -m tests.integration.runner.driver ROOT
 BEHAVIOUR`.
 
-Loads the model `m` and writes a line for each state it goes through.
+Loads the model `m` and writes a line for each state it goes through, and when the journal has its process.
 """
 
 import json
@@ -20,6 +20,9 @@ async def main() -> None:
     async with bench(root, backend=FakeBackend(behaviour=behaviour), stop=False) as on:
         tell(on.seen)
         await on.fleet.load(on.spec(), "m")
+        await on.seen.until(lambda: on.fleet.supervisor("m").attached is not None)
+        await on.fleet.journal.flush()
+        print("WRITTEN", flush=True)  # what a kill takes away no more
         await anyio.sleep_forever()
 
 

@@ -34,7 +34,9 @@ def gguf_with_a_context() -> bytes:
 
 @dataclass
 class FakeSnapshots:
-    """Its download is moved on by a test, and so are the pins: `want_back`, `lose`, `tell`."""
+    """Its download is moved on by a test, and so are the pins: `want_back`, `tell`; `heard` is what of them a follower
+    has taken in.
+    """
 
     root: Path
     commit: str = COMMIT
@@ -49,6 +51,7 @@ class FakeSnapshots:
     done: anyio.Event = field(default_factory=anyio.Event)
     fault: Fault | None = None
     refused: list[tuple[str, str]] = field(default_factory=list)
+    heard: tuple[Held, ...] = ()
     _news: anyio.Event = field(default_factory=anyio.Event)
 
     async def describe(self, source: RepoSource) -> Description:
@@ -92,7 +95,9 @@ class FakeSnapshots:
         while True:
             news = self._news
             if not self.away:
-                yield tuple(self.pins.values())
+                told = tuple(self.pins.values())
+                yield told
+                self.heard = told
             await news.wait()
 
     @property

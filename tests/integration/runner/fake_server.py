@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -53,10 +54,13 @@ class Handler(BaseHTTPRequestHandler):
     """Answers, and takes orders on /control."""
 
     state: ClassVar[dict[str, Any]] = {"status": 200}
+    has_answered: ClassVar[bool] = False
 
     def do_GET(self) -> None:
         if self.path == "/control/pids":
             self.answer(200, {"pids": PIDS})
+        elif self.has_answered and "exit_once_loaded" in self.state:
+            os._exit(self.state["exit_once_loaded"])  # after its question was answered, a runner only probes
         else:
             self.answer(self.state["status"], {"status": self.state["status"]})
 
@@ -74,9 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/stream":
             self.stream()
         else:
+            type(self).has_answered = True
             self.answer(self.state["status"], {"answer": "yes", "model": order.get("model")})
-            if "exit_after_answer" in self.state:
-                threading.Timer(0.3, os._exit, [self.state["exit_after_answer"]]).start()
 
     def stream(self) -> None:
         """One byte a tenth of a second, until the client leaves."""
@@ -101,20 +104,28 @@ class Handler(BaseHTTPRequestHandler):
 PIDS: list[int] = [os.getpid()]
 
 
+def told_to(steps: list[Any]) -> Iterator[Any]:
+    """One step after the other; None among them is to wait for a word on standard input."""
+    for step in steps:
+        if step is None:
+            sys.stdin.readline()
+        else:
+            yield step
+
+
 def main() -> None:
     """Do what the argument says, in this order."""
     port, behaviour = int(sys.argv[1]), json.loads(sys.argv[2])
     if behaviour.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     PIDS.extend(fork_sleeper(**child) for child in behaviour.get("children", []))
-    for line in behaviour.get("lines", []):
+    for line in told_to(behaviour.get("lines", [])):
         print(line, flush=True)
         time.sleep(behaviour.get("line_pause", 0.0))
     if "read" in behaviour:
         weights = os.open(behaviour["read"], os.O_RDONLY)  # is left open, for the kernel to tell how far it was read
-        for size in behaviour["sizes"]:
+        for size in told_to(behaviour["sizes"]):
             os.read(weights, size)
-            time.sleep(behaviour.get("line_pause", 0.0))
     if "fail" in behaviour:
         print("E: cannot load the model: it is broken", file=sys.stderr, flush=True)
         sys.exit(behaviour["fail"])

@@ -48,7 +48,7 @@ QUICK = Numbers(
     probe=0.2,
     probe_doubt=0.05,
     member_scan=0.1,
-    unhealthy=0.6,
+    unhealthy=60.0,
     first_delay=0.05,
     longest_delay=0.2,
     log_pause=0.01,
@@ -56,6 +56,9 @@ QUICK = Numbers(
     drain=1.0,
     shutdown=20.0,
 )
+
+# For tests in which a backend falls silent; in all others, one that the machine does not run for a while is not ill.
+ANXIOUS = replace(QUICK, unhealthy=0.6)
 
 
 class FakeReader:
@@ -83,12 +86,16 @@ class FakeReader:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeBackend:
-    """Runs `fake_server` with a behaviour; a file named like a model overrides it (`behaviours[id]`)."""
+    """Runs `fake_server` with a behaviour; a file named like a model overrides it (`behaviours[id]`).
+
+    `patience` is with one answer to a probe.
+    """
 
     name: str = "fake"
     behaviour: Mapping[str, Any] = field(default_factory=dict)
     behaviours: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    stop_ladder: tuple[StopStep, ...] = (StopStep(SIGTERM, 1.0), StopStep(SIGKILL, 5.0))
+    stop_ladder: tuple[StopStep, ...] = (StopStep(SIGTERM, 1.0), StopStep(SIGKILL, 60.0))
+    patience: float = 20.0
     start_limits: StartLimits = field(default_factory=lambda: StartLimits(stall_seconds=20.0, floor_seconds=60.0))
 
     def usual_seconds(self, size_bytes: int) -> Mapping[LoadStage, float]:
@@ -113,7 +120,7 @@ class FakeBackend:
             port=plan.port,
             model_field=plan.served_name,
             api_key=plan.api_key,
-            liveness=HttpQuestion(method="GET", path="/health", timeout=1.0),
+            liveness=HttpQuestion(method="GET", path="/health", timeout=self.patience),
             question=HttpQuestion(method="POST", path="/v1/ask", body=b"{}", timeout=5.0),
             reader=FakeReader(),
         )
@@ -148,6 +155,7 @@ class Seen:
     told: list[LoadProgress] = field(default_factory=list)
     gone: list[tuple[str, str]] = field(default_factory=list)
     _news: anyio.Event = field(default_factory=anyio.Event)
+    _waited_for: dict[str, int] = field(default_factory=dict)
 
     def publish(self, model: Model) -> None:
         self.models.append(model)
@@ -170,27 +178,35 @@ class Seen:
         every = [model.state for model in self.models if model.id == model_id]
         return [state for i, state in enumerate(every) if i == 0 or state is not every[i - 1]]
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         with anyio.fail_after(seconds):
             while not condition():
                 await self._news.wait()
 
-    async def until_true(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    async def until_true(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait for what nobody tells the sink of."""
         with anyio.fail_after(seconds):
             while not condition():  # noqa: ASYNC110
                 await anyio.sleep(0.01)
 
-    async def state(self, *wanted: State, model_id: str = "m", seconds: float = 30.0) -> Model:
-        """Wait until the newest record of the model is in one of these states."""
+    async def state(self, *wanted: State, model_id: str = "m", seconds: float = 60.0) -> Model:
+        """Wait until the model is in one of these states; the first record that says so.
 
-        def newest() -> Model | None:
-            return next((model for model in reversed(self.models) if model.id == model_id), None)
+        One that came after what was last waited for counts, though the model may be further by now: some states last
+        for milliseconds. If there is none, the newest may be it still.
+        """
 
-        await self.until(lambda: (model := newest()) is not None and model.state in wanted, seconds)
-        model = newest()
-        assert model is not None
-        return model
+        def found() -> int | None:
+            told = [number for number, model in enumerate(self.models) if model.id == model_id]
+            seen = self._waited_for.get(model_id, -1)
+            candidates = [number for number in told if number > seen] + told[-1:]
+            return next((number for number in candidates if self.models[number].state in wanted), None)
+
+        await self.until(lambda: found() is not None, seconds)
+        number = found()
+        assert number is not None
+        self._waited_for[model_id] = number
+        return self.models[number]
 
 
 @dataclass
@@ -225,6 +241,28 @@ async def control(model: Model, **order: Any) -> Mapping[str, Any]:
         return document
 
 
+def tell_on(fleet: Fleet, model_id: str = "m") -> None:
+    """The word that a `fake_server` waits for before it goes on with its steps."""
+    with (fleet.supervisor(model_id).folder / "stdin").open("w") as stdin:
+        stdin.write("go on\n")
+
+
+@dataclass
+class Clock:
+    """What runs take for the time, so that no stall of the machine counts: seconds pass only when a test says so."""
+
+    now: float = 0.0
+    looks: int = 0
+
+    async def passes(self, seconds: float) -> None:
+        """Let them pass, and wait until whoever has patience has looked at the clock since."""
+        self.now += seconds
+        looks = self.looks
+        with anyio.fail_after(30):
+            while self.looks == looks:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+
+
 async def pids_of(model: Model) -> list[int]:
     """The server and the children that it made."""
     async with (
@@ -249,7 +287,7 @@ async def bench(
 
     Every backend is gone afterwards; with `stop=False` they run on, as after a crash of the runner.
     """
-    backend = backend or FakeBackend()
+    backend = FakeBackend() if backend is None else replace(backend, behaviours=dict(backend.behaviours))
     seen = Seen()
     models = root / "models"
     models.mkdir(exist_ok=True)

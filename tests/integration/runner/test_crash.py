@@ -9,10 +9,13 @@ from pathlib import Path
 
 import anyio
 import pytest
+from slipway_runner.models.scan import MemberScan
 from slipway_runner.models.states import RestartPolicy, State
+from slipway_runner.process.members import Family
+from slipway_runner.process.proc import ProcessId
 from slipway_service.fault import Reason
 
-from tests.integration.runner.fakes import QUICK, Bench, bench, control, pids_of, running
+from tests.integration.runner.fakes import ANXIOUS, QUICK, Bench, FakeBackend, bench, control, pids_of, running
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +90,7 @@ async def test_never_means_never(tmp_path: Path) -> None:
 
 async def test_a_backend_that_dies_again_and_again_uses_up_its_budget(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
-        on.backend.behaviours["m"] = {"exit_after_answer": 7}
+        on.backend.behaviours["m"] = {"exit_once_loaded": 7}
         await on.fleet.load(on.spec(), "m")
         failed = await on.seen.state(State.ERROR)
         assert failed.error is not None
@@ -130,7 +133,7 @@ async def test_a_silent_backend_is_unhealthy_until_it_answers_again(tmp_path: Pa
 
 
 async def test_a_backend_that_stays_silent_is_killed_and_started_again(tmp_path: Path) -> None:
-    async with bench(tmp_path) as on:
+    async with bench(tmp_path, numbers=ANXIOUS, backend=FakeBackend(patience=1.0)) as on:
         model = await on.load()
         os.kill(model.pid, signal.SIGSTOP)
         await on.seen.state(State.UNHEALTHY)
@@ -146,7 +149,7 @@ async def test_a_backend_that_stays_silent_is_killed_and_started_again(tmp_path:
     "search", [pytest.param(0.1, id="searched"), pytest.param(600.0, id="before the first search")]
 )
 async def test_the_end_of_a_member_is_followed_by_a_probe_at_once(tmp_path: Path, search: float) -> None:
-    async with bench(tmp_path, numbers=replace(QUICK, probe=600.0, member_scan=search)) as on:
+    async with bench(tmp_path, numbers=replace(ANXIOUS, probe=600.0, member_scan=search)) as on:
         model = await on.load(behave={"children": [{}]})
         _, child = await pids_of(model)
         assert child in model.pids
@@ -180,28 +183,39 @@ async def test_a_clock_that_is_set_back_delays_no_restart(tmp_path: Path) -> Non
         model = await on.load()
         os.kill(model.pid, signal.SIGKILL)
         await on.seen.state(State.RESTARTING)
-        await on.seen.state(State.LOADED, seconds=10)
+        await on.seen.state(State.LOADED)
 
 
 @pytest.mark.usefixtures("with_and_without_cgroups")
 @pytest.mark.parametrize("child", [{}, {"setsid": True, "twice": True}], ids=["a child", "nobody's child"])
-async def test_a_member_that_ended_is_shown_no_more(tmp_path: Path, child: Mapping[str, bool]) -> None:
+async def test_a_member_that_ended_is_shown_no_more(
+    tmp_path: Path, child: Mapping[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def shown() -> tuple[int, ...]:
         return on.seen.models[-1].pids
 
     asked: list[set[int]] = []
+    searched_enough = False
+    search = MemberScan.of
 
     async def memory_returned(pids: Iterable[int], _seconds: float) -> bool:
         asked.append(set(pids))
         return True
 
-    numbers = replace(QUICK, member_scan=3.0)
-    async with bench(tmp_path, numbers=numbers, memory_returned=memory_returned) as on:
+    async def search_until_told(scan: MemberScan, family: Family) -> tuple[ProcessId, ...]:
+        found = await search(scan, family)
+        if searched_enough:
+            await anyio.sleep_forever()
+        return found
+
+    monkeypatch.setattr(MemberScan, "of", search_until_told)
+    async with bench(tmp_path, memory_returned=memory_returned) as on:
         model = await on.load(behave={"children": [child]})
         leader, member = await pids_of(model)
-        await on.seen.until(lambda: set(shown()) == {leader, member}, seconds=10)
+        await on.seen.until(lambda: set(shown()) == {leader, member})
+        searched_enough = True
         os.kill(member, signal.SIGKILL)
-        await on.seen.until(lambda: shown() == (leader,), seconds=2)  # before the next search
+        await on.seen.until(lambda: shown() == (leader,))
         assert on.fleet.get("m").pids == (leader,)
         assert on.seen.states() == [State.LOADING, State.LOADED]
         os.kill(leader, signal.SIGKILL)

@@ -69,7 +69,7 @@ async def test_a_load_that_was_being_planned_does_not_slip_in(tmp_path: Path) ->
         await asked.wait()
         on.fleet.drain()
         answer.set()
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while not refused:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         assert refused == [Reason.DRAINING]

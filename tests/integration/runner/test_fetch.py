@@ -16,7 +16,7 @@ from slipway_runner.progress.signals import LoadStage, Source
 from slipway_service.fault import Fault, Reason
 
 from tests.integration.runner.fake_registry import COMMIT, SPEC, FakeSnapshots
-from tests.integration.runner.fakes import FakeBackend, bench
+from tests.integration.runner.fakes import Clock, FakeBackend, bench
 
 pytestmark = pytest.mark.anyio
 
@@ -51,17 +51,22 @@ async def test_bytes_are_told_and_the_files_are_held_until_it_is_gone(tmp_path: 
     assert registry.held_for == set()
 
 
-async def test_a_silent_download_stalls_but_a_paused_one_waits(tmp_path: Path, registry: FakeSnapshots) -> None:
+async def test_a_silent_download_stalls_but_a_paused_one_waits(
+    tmp_path: Path, registry: FakeSnapshots, clock: Clock
+) -> None:
     async with bench(tmp_path, snapshots=registry, backend=IMPATIENT) as on:
         await on.fleet.load(SPEC, "paused")
         await registry.asked.wait()
         assert registry.report is not None
         registry.report(Fetching(done_bytes=0, total_bytes=1000, paused=True, detail="paused by a caller"))
-        with anyio.move_on_after(1.2):
-            await anyio.sleep_forever()
+        await on.seen.until(lambda: on.fleet.get("paused").message == "paused by a caller")
+        await clock.passes(1.2)
         assert on.fleet.get("paused").state is State.LOADING
         assert on.fleet.get("paused").message == "paused by a caller"
         registry.report(Fetching(done_bytes=1, total_bytes=1000))
+        await clock.passes(0.3)
+        assert on.fleet.get("paused").state is State.LOADING
+        await clock.passes(0.2)
         stalled = await on.seen.state(State.ERROR, model_id="paused")
         assert stalled.error is not None
         assert stalled.error.reason is Reason.LOAD_STALLED
@@ -75,7 +80,7 @@ async def test_what_it_waited_for_is_no_longer_said_when_it_goes_on(tmp_path: Pa
         registry.report(Fetching(done_bytes=0, total_bytes=1000, detail="download waits for slot"))
         await on.seen.until(lambda: on.fleet.get("m").message == "download waits for slot")
         registry.report(Fetching(done_bytes=1, total_bytes=1000))
-        await on.seen.until(lambda: on.fleet.get("m").message == "downloading", seconds=5)
+        await on.seen.until(lambda: on.fleet.get("m").message == "downloading")
 
 
 async def test_a_failed_download_fails_the_load_with_its_reason(tmp_path: Path, registry: FakeSnapshots) -> None:
@@ -139,7 +144,7 @@ async def test_loads_beyond_the_limit_wait_their_turn(tmp_path: Path, registry: 
     async with bench(tmp_path, snapshots=registry) as on:  # two at once
         for name in ("a", "b", "c"):
             await on.fleet.load(SPEC, name)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while len(registry.wants) < 2:
                 await anyio.lowlevel.checkpoint()
         await on.seen.until(lambda: on.fleet.get("c").progress is not None)
@@ -147,7 +152,7 @@ async def test_loads_beyond_the_limit_wait_their_turn(tmp_path: Path, registry: 
         assert told is not None
         assert told.stage is LoadStage.QUEUED
         on.fleet.unload("a")
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while len(registry.wants) < 3:
                 await anyio.lowlevel.checkpoint()
 
@@ -157,7 +162,7 @@ async def test_downloads_that_do_nothing_hold_up_no_other_load(tmp_path: Path, r
         for name in ("a", "b"):
             registry.asked = anyio.Event()
             await on.fleet.load(SPEC, name)
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 await registry.asked.wait()
             assert registry.report is not None
             registry.report(Fetching(done_bytes=0, total_bytes=1000, paused=True, detail="paused by a caller"))

@@ -15,7 +15,7 @@ from slipway_runner.models.states import State
 from slipway_runner.process import members, proc
 from slipway_service.fault import Fault, Reason
 
-from tests.integration.runner.fakes import QUICK, Bench, bench, running
+from tests.integration.runner.fakes import ANXIOUS, Bench, FakeBackend, bench, running
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ BEHAVIOURS: tuple[Mapping[str, Any], ...] = (
     {"stubborn": True},
     {"hang": True},
     {"lines": ["SHARDS 1/2", "SHARDS 2/2"], "line_pause": 0.05},
-    {"exit_after_answer": 0},
+    {"exit_once_loaded": 0},
 )
 
 
@@ -35,7 +35,7 @@ BEHAVIOURS: tuple[Mapping[str, Any], ...] = (
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_happens_it_ends(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
-    async with bench(tmp_path, numbers=replace(QUICK, budget=3)) as on:
+    async with bench(tmp_path, numbers=replace(ANXIOUS, budget=3), backend=FakeBackend(patience=1.0)) as on:
         everybody: set[int] = set()
         for _ in range(40):
             model_id = dice.choice(IDS)

@@ -52,7 +52,7 @@ async def load(on: Bench) -> Model:
 async def rounds(traffic: Traffic, count: int) -> None:
     """Wait until the traffic was asked for so many times."""
     until = traffic.asked + count
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while traffic.asked < until:  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
@@ -87,6 +87,7 @@ async def test_one_that_may_not_go_stays(tmp_path: Path, registry: FakeSnapshots
             assert [uid for uid, _ in registry.refused] == [model.uid]
         assert on.fleet.get("m").state is State.LOADED
         registry.want_back(model.uid, wanted=False)
+        await on.seen.until_true(lambda: registry.heard == (Held(holder=model.uid),))
         traffic.in_flight = 0
         await on.load("other")  # long enough for it to go, if it did
         assert on.fleet.get("m").state is State.LOADED

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from slipway_runner.backends.base import Settings
+from slipway_runner.backends.base import Settings, StopStep
 from slipway_runner.devices.device import Device
 from slipway_runner.models import planning
 from slipway_runner.models.record import Activation
@@ -18,9 +18,12 @@ from slipway_runner.models.states import State
 from slipway_service.fault import Fault, Reason
 
 from tests.integration.runner.fake_registry import BYTES_PER_TOKEN, FILE, SPEC, FakeSnapshots, gguf_with_a_context
-from tests.integration.runner.fakes import QUICK, Bench, bench, cpu
+from tests.integration.runner.fakes import QUICK, Bench, FakeBackend, bench, cpu, tell_on
 
 pytestmark = pytest.mark.anyio
+
+# Whoever does not hear SIGTERM goes when a test kills it.
+LINGERING = FakeBackend(stop_ladder=(StopStep(signal.SIGTERM, 600.0), StopStep(signal.SIGKILL, 60.0)))
 
 # What the estimate says of a model of a kilobyte: a device context of 256 MiB.
 ONE = 260 << 20
@@ -113,25 +116,26 @@ async def test_neither_pinned_nor_active_models_go(tmp_path: Path) -> None:
 
 async def test_a_load_waits_for_those_who_make_room(tmp_path: Path) -> None:
     memory = Memory(1)
-    async with bench(tmp_path, devices=memory) as on:
-        on.backend.behaviours["old"] = {"stubborn": True}  # takes a second to end
+    async with bench(tmp_path, devices=memory, backend=LINGERING) as on:
+        on.backend.behaviours["old"] = {"stubborn": True}
         await on.fleet.load(on.spec(), "old", activation=Activation.NEVER)
-        await on.seen.state(State.LOADED, model_id="old")
+        old = await on.seen.state(State.LOADED, model_id="old")
         memory.taken = 1
         await on.fleet.load(on.spec(), "new", evict=True)
         await on.seen.until(lambda: on.fleet.get("new").message == "waiting for old to be unloaded")
         assert on.fleet.supervisor("new").attached is None
         memory.taken = 0
+        os.kill(old.pid, signal.SIGKILL)
         await on.seen.state(State.LOADED, model_id="new")
         assert on.seen.states("old")[-1] is State.UNLOADED
 
 
 async def test_what_makes_room_makes_it_for_nobody_else(tmp_path: Path) -> None:
     memory = Memory(1)
-    async with bench(tmp_path, devices=memory) as on:
-        on.backend.behaviours["old"] = {"stubborn": True}  # takes a second to end
+    async with bench(tmp_path, devices=memory, backend=LINGERING) as on:
+        on.backend.behaviours["old"] = {"stubborn": True}
         await on.fleet.load(on.spec(), "old", activation=Activation.NEVER)
-        await on.seen.state(State.LOADED, model_id="old")
+        old = await on.seen.state(State.LOADED, model_id="old")
         memory.taken = 1
         await on.fleet.load(on.spec(), "new", evict=True)
         memory.taken = 0
@@ -139,19 +143,22 @@ async def test_what_makes_room_makes_it_for_nobody_else(tmp_path: Path) -> None:
         with pytest.raises(Fault) as refused:
             await on.fleet.load(on.spec(), "thief")
         assert refused.value.reason is Reason.DEVICE_MEMORY_INSUFFICIENT
+        os.kill(old.pid, signal.SIGKILL)
         assert (await on.seen.state(State.LOADED, State.ERROR, model_id="new")).state is State.LOADED
 
 
 async def test_who_waits_for_room_is_not_in_the_way_of_who_has_got_it(tmp_path: Path) -> None:
     memory = Memory(2)
-    async with bench(tmp_path, devices=memory) as on:
-        on.backend.behaviours["old"] = {"stubborn": True}  # takes a second to end
+    async with bench(tmp_path, devices=memory, backend=LINGERING) as on:
+        on.backend.behaviours["old"] = {"stubborn": True}
         await two_loaded(on, memory)
+        old = on.fleet.get("old")
         assert (await on.fleet.load(on.spec(), "third", evict=True)).evicted == ("old",)
         assert (await on.fleet.load(on.spec(), "fourth", evict=True)).evicted == ("new",)
         memory.taken = 1
         assert (await on.seen.state(State.LOADED, State.ERROR, model_id="fourth")).state is State.LOADED
         assert on.fleet.get("old").state is State.UNLOADING
+        os.kill(old.pid, signal.SIGKILL)
         assert (await on.seen.state(State.LOADED, State.ERROR, model_id="third")).state is State.LOADED
 
 
@@ -171,15 +178,18 @@ async def test_two_loads_at_once_do_not_count_on_the_same_model(
 
     monkeypatch.setattr("slipway_runner.models.load.plan_with_room", together)
     memory = Memory(2)
-    async with bench(tmp_path, devices=memory) as on:
+    async with bench(tmp_path, devices=memory, backend=LINGERING) as on:
+        on.backend.behaviours.update(old={"stubborn": True}, new={"stubborn": True})
         both.set()
         await two_loaded(on, memory)
+        leaving = [on.fleet.get(name).pid for name in ("old", "new")]
         planned.clear()
         both = anyio.Event()
         evicted: dict[str, tuple[str, ...]] = {}
 
         async def load(name: str) -> None:
             evicted[name] = (await on.fleet.load(on.spec(), name, evict=True)).evicted
+            memory.taken -= 1  # before anybody can look whether there is room now
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(load, "third")
@@ -187,6 +197,8 @@ async def test_two_loads_at_once_do_not_count_on_the_same_model(
         assert planned == [1, 1, 1]  # one of them had to plan again
         assert sorted(evicted.values()) == [("new",), ("old",)]
         memory.taken = 0
+        for pid in leaving:
+            os.kill(pid, signal.SIGKILL)
         for name in evicted:
             assert (await on.seen.state(State.LOADED, State.ERROR, model_id=name)).state is State.LOADED
 
@@ -238,15 +250,18 @@ async def test_a_model_that_is_loaded_already_takes_over_at_once(tmp_path: Path)
 async def test_a_model_that_is_loading_already_takes_over_when_it_is_loaded(tmp_path: Path) -> None:
     async with bench(tmp_path) as on:
         old = await on.load("old")
+        on.backend.behaviours["new"] = {"lines": [None]}
         await on.fleet.load(on.spec(), "new", activation=Activation.NEVER)
         assert (await on.fleet.load(on.spec(), "new", replaces="old")).existing
         assert on.fleet.get("old").state is State.LOADED
+        await on.seen.until(lambda: on.fleet.supervisor("new").attached is not None)
+        tell_on(on.fleet, "new")
         assert (await on.seen.state(State.LOADED, model_id="new")).active
         await on.seen.until(lambda: ("old", old.uid) in on.seen.gone)
 
 
 async def test_a_model_takes_over_from_nobody_while_it_is_restarted(tmp_path: Path) -> None:
-    async with bench(tmp_path, numbers=replace(QUICK, first_delay=30.0, longest_delay=30.0)) as on:
+    async with bench(tmp_path, numbers=replace(QUICK, first_delay=600.0, longest_delay=600.0)) as on:
         await on.load("old")
         new = await on.load("new")
         os.kill(new.pid, signal.SIGKILL)

@@ -4,7 +4,6 @@ import http.client
 import os
 import select
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -25,19 +24,18 @@ from slipway_runner.backends.base import (
     Stdin,
     Task,
 )
+from slipway_runner.process.ports import Ports
 from slipway_runner.progress.kernel import FileWatch
 from slipway_runner.progress.parse import Lines
-from slipway_runner.progress.signals import Cause, LoadStage, Shards, Signal
+from slipway_runner.progress.signals import Cause, LoadStage, Ready, Shards, Signal
 from slipway_runner.progress.tracker import LoadProgress, Tracker
 
 LOOK_SECONDS = 0.01  # between two looks at log and port
 START_SECONDS = 200.0  # for a start of the slowest; a test has its own, shorter timeout
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+PORTS = Ports()  # what was chosen for a plan is nobody else's before its backend listens, and after it has ended
+PATIENCE_SECONDS = 60.0  # with the signal that is to end it
 
 
 def model_files(*weights: Path, architecture: str = "", mmproj: Path | None = None) -> ModelFiles:
@@ -60,7 +58,7 @@ def make_plan(found: Found, files: ModelFiles, scratch: Path, task: Task = Task.
         files=files,
         task=task,
         served_name="a-model",
-        port=free_port(),
+        port=PORTS.hold(),
         api_key="a-key",
         scratch=scratch,
     )
@@ -104,10 +102,13 @@ class Running:
             self._load(self.launch.load)
 
     def start(self) -> None:
-        """Until it answers a real request. Raises AssertionError with its log if it does not."""
+        """Until it answers a real request, and its log, which may come later, says that it is ready.
+
+        Raises AssertionError with its log if it does not.
+        """
         self.load()
         self._until(lambda: self._ask(self.launch.question).good)
-        self.follow()
+        self._until(lambda: Ready() in self.signals)
         self._tracker.finish(time.monotonic())
         self.progress.append(self._tracker.progress(time.monotonic()))
 
@@ -119,16 +120,19 @@ class Running:
         end = End(exit_code=code) if code >= 0 else End(signal=-code)
         return self.backend.explain(end, self.causes, tuple(self.said().splitlines()))
 
-    def stop(self, *, farewell: bool = True) -> tuple[int, int]:
-        """Climb the ladder. Returns the exit code and how many steps it took."""
+    def stop(self, steps: int, *, farewell: bool = True) -> tuple[int, int]:
+        """Climb the ladder, so many steps: the last has all the time that it needs on a busy host.
+
+        Returns the exit code and how many steps it took.
+        """
         if farewell and self.launch.farewell:
             with self.fifo.open("r+b", buffering=0) as fifo:
                 fifo.write(self.launch.farewell)
-        for taken, step in enumerate(self.backend.stop_ladder, 1):
+        for taken, step in enumerate(self.backend.stop_ladder[:steps], 1):
             os.killpg(self.process.pid, step.signal)
-            if self.exited(step.wait_seconds):
+            if self.exited(PATIENCE_SECONDS if taken == steps else step.wait_seconds):
                 return self.process.wait(), taken
-        raise AssertionError("it cannot be killed")
+        raise AssertionError(f"{steps} steps did not end it: {self.said()}")
 
     def exited(self, seconds: float) -> bool:
         return bool(select.select([self._pidfd], [], [], seconds)[0])

@@ -50,7 +50,7 @@ def test_an_embedder_ends_when_told(vllm: Found, models: Path, tmp_path: Path) -
     with running(BACKEND, replace(plan, settings=Settings())) as one:
         one.start()
         assert len(json.loads(one.answer(one.launch.question)[1])["data"]) == 1
-        assert one.stop() == (0, 1)
+        assert one.stop(1) == (0, 1)
 
 
 def test_a_corrupt_shard(vllm: Found, models: Path, tmp_path: Path) -> None:

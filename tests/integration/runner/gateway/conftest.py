@@ -35,7 +35,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
     trace = aiohttp.TraceConfig()
     trace.on_request_end.append(remember)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60), trace_configs=[trace]) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=110), trace_configs=[trace]) as session:
         yield session
         for answer in answers:
             answer.close()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ async def gateway(
 async def told(one: Gateway) -> None:
     """Wait until the process knows its table."""
     async with aiohttp.ClientSession() as session:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while True:
                 with anyio.move_on_after(5):
                     async with session.get(f"http://{one.address}/health") as answer:
@@ -75,7 +76,7 @@ async def ask(one: Gateway, session: aiohttp.ClientSession, model_id: str = "m")
 
 async def until_answer(one: Gateway, session: aiohttp.ClientSession, status: int) -> Any:
     """Ask until the answer is of this status; returns it."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             try:
                 async with await ask(one, session) as answer:
@@ -97,3 +98,10 @@ def gauge(one: Gateway, name: str, **labels: str) -> float | None:
             if sample.name == name and sample.labels == labels:
                 return sample.value
     return None
+
+
+async def until_gauge(one: Gateway, expected: float, name: str, **labels: str) -> None:
+    """Wait for a sample: a client may have the end of its answer a moment before that is counted."""
+    with anyio.fail_after(30):
+        while await anyio.to_thread.run_sync(partial(gauge, one, name, **labels)) != expected:
+            await anyio.lowlevel.checkpoint()

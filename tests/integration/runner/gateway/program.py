@@ -119,6 +119,7 @@ async def main() -> None:
     """Load, tell, and stay."""
     async with runner(Path(sys.argv[1])) as on:
         await on.load()
+        await on.fleet.journal.flush()  # what a kill takes away no more
         print("SERVING", on.gateway.address, flush=True)
         await anyio.sleep_forever()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 from aiohttp import web
 from slipway_runner.gateway import upstream
 from slipway_runner.gateway.keys import ApiKeys
@@ -31,6 +32,12 @@ class Public:
         """Requests that ended so."""
         labels = {"model": model, "path": path, "code": str(code)}
         return self.meters.registry.get_sample_value("slipway_gateway_requests_total", labels)
+
+    async def counted(self, code: int, requests: int = 1) -> None:
+        """Wait until so many have ended so: a client may have the end of its answer a moment before that is counted."""
+        with anyio.fail_after(30):
+            while self.count(code) != requests:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
 
 
 @asynccontextmanager

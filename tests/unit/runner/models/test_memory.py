@@ -19,8 +19,8 @@ async def test_memory_is_back_when_no_device_shows_the_processes() -> None:
         pids = next(looks)
         return (GPU, replace(GPU, processes=tuple(DeviceProcess(pid=pid, memory_bytes=1) for pid in pids)))
 
-    with anyio.fail_after(10):
-        assert await memory_back(devices, (7, 8), 5.0)
+    with anyio.fail_after(90):
+        assert await memory_back(devices, (7, 8), 60.0)
     assert next(looks, None) is None
 
 
@@ -31,7 +31,7 @@ async def test_memory_that_stays_is_not_back() -> None:
 
 async def test_other_processes_do_not_matter() -> None:
     held = replace(GPU, processes=(DeviceProcess(pid=9, memory_bytes=1),))
-    assert await memory_back(lambda: (held,), (7,), 5.0)
+    assert await memory_back(lambda: (held,), (7,), 60.0)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ async def test_where_processes_are_hidden_memory_is_back_when_no_more_becomes_fr
         now = next(used) * gib
         return (replace(GPU, memory_total=100 * gib, memory_used=now, memory_free=100 * gib - now, processes=shown),)
 
-    with anyio.fail_after(10):
-        assert await memory_back(devices, (7,), 5.0)
+    with anyio.fail_after(90):
+        assert await memory_back(devices, (7,), 60.0)
     assert looks == 6
 
 
@@ -68,5 +68,5 @@ async def test_memory_that_goes_on_becoming_free_is_not_back(monkeypatch: pytest
 
 async def test_main_memory_in_use_hides_nobody() -> None:
     cpu = replace(GPU, kind=DeviceKind.CPU, memory_used=2 << 30)
-    with anyio.fail_after(1):
+    with anyio.fail_after(30):
         assert await memory_back(lambda: (cpu,), (7,), 60.0)

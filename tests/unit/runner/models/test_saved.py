@@ -150,7 +150,7 @@ async def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path, monkeyp
         tasks.start_soon(scribe.run)
         await anyio.sleep(0.05)
         full = False
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while scribe.read().models != (before,):  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
@@ -159,15 +159,16 @@ async def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path, monkeyp
 
 async def test_what_happens_is_written_while_the_disk_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(Journal, "sync", lambda _self, _name: go_on.wait(20))
+    monkeypatch.setattr(Journal, "sync", lambda _self, _name: go_on.wait(60))
     scribe = Scribe(tmp_path)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scribe.run)
-        with anyio.fail_after(10):
-            for repo in ("a/b", "c/d"):
+        with anyio.fail_after(30):
+            for number, repo in enumerate(("a/b", "c/d"), 1):
                 scribe.save(before := saved(RepoSource(repo_id=repo)))
-                while scribe.read().models != (before,):  # noqa: ASYNC110
+                while not (tmp_path / f"u.{number}.fresh").exists():  # noqa: ASYNC110
                     await anyio.sleep(0.01)
+                assert scribe.read().models == (before,)
         go_on.set()
         tasks.cancel_scope.cancel()
     scribe.close()

@@ -49,13 +49,13 @@ async def test_who_drops_group_session_and_tag_is_held_by_the_cgroup(tmp_path: P
     await written(tmp_path / "log", 1)
     try:
         (stray,) = members.find(child.family).strays
-        assert await stop(child.family, (), kill_seconds=5) == ()
+        assert await stop(child.family, (), kill_seconds=60) == ()
         await pidfd.exited(stray)
         assert child.family.cgroup is not None
         assert not child.family.cgroup.exists()
     finally:
         child.reap()
-        assert await orphans.reap(INSTANCE, (), cgroup_root=root, seconds=5) == ()
+        assert await orphans.reap(INSTANCE, (), cgroup_root=root, seconds=60) == ()
         assert cgroup.others(root, keep=()) == ()
         cgroup.remove(root)
 
@@ -68,9 +68,9 @@ async def test_an_orphan_that_only_its_cgroup_holds_is_ended_and_the_cgroup_remo
     await pidfd.exited(child.family.leader)
     child.reap()
     (line,) = await written(tmp_path / "log", 1)
-    assert await orphans.reap(INSTANCE, {INSTANCE}, cgroup_root=root, seconds=5) == ()
+    assert await orphans.reap(INSTANCE, {INSTANCE}, cgroup_root=root, seconds=60) == ()
     assert proc.stat(int(line)) is not None
-    assert await orphans.reap(INSTANCE, (), cgroup_root=root, seconds=5) == ()
+    assert await orphans.reap(INSTANCE, (), cgroup_root=root, seconds=60) == ()
     assert cgroup.others(root, keep=()) == ()
     cgroup.remove(root)
 
@@ -83,7 +83,7 @@ async def test_without_a_cgroup_it_is_lost_and_no_other_process_is_taken_for_it(
     try:
         await pidfd.exited(child.family.leader)
         assert child.family.cgroup is None
-        assert await stop(child.family, (), kill_seconds=5) == ()
+        assert await stop(child.family, (), kill_seconds=60) == ()
         assert proc.alive(lost.id)
     finally:
         pidfd.send(lost.id, signal.SIGKILL)

@@ -56,10 +56,10 @@ class Run:
         self._tracker = self._new_tracker()
         self._stall: StallTimer | None = None
         self._moved = anyio.Event()
+        supervisor.listener = self._hear  # at once: what an adopted process said is read before the first step
 
     async def go(self) -> None:
         """Make it LOADED, or report why that cannot be."""
-        self._on.listener = self._hear
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._report)
