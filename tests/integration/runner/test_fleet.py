@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from slipway_runner.backends.base import Settings, StartLimits
+from slipway_runner.backends.base import Settings, StartLimits, Task
 from slipway_runner.devices.device import Device
 from slipway_runner.models.record import Activation
 from slipway_runner.models.spec import PathSource
@@ -470,6 +470,15 @@ async def test_only_a_loaded_model_can_be_active(tmp_path: Path) -> None:
         with pytest.raises(Fault) as refused:
             on.fleet.set_active("m")
         assert refused.value.reason is Reason.MODEL_NOT_LOADED
+
+
+async def test_a_model_is_active_for_no_task_but_its_own(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on:
+        await on.load()
+        with pytest.raises(Fault) as refused:
+            on.fleet.set_active("m", task=Task.EMBED)
+        assert refused.value.reason is Reason.INVALID_FIELDS
+        assert [wrong.field for wrong in refused.value.fields] == ["task"]
 
 
 async def test_shutdown_ends_all_models_side_by_side(tmp_path: Path) -> None:

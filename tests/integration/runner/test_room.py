@@ -289,6 +289,7 @@ async def test_a_model_replaces_neither_itself_nor_nobody(tmp_path: Path) -> Non
         with pytest.raises(Fault) as itself:
             await on.fleet.load(on.spec(), "m", replaces="m")
         assert itself.value.reason is Reason.INVALID_FIELDS
+        assert [wrong.field for wrong in itself.value.fields] == ["replaces"]
         with pytest.raises(Fault) as nobody:
             await on.fleet.load(on.spec(), "n", replaces="x")
         assert nobody.value.reason is Reason.MODEL_NOT_FOUND

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, FieldViolation, Reason
 
 from slipway_runner.backends.base import Task
 from slipway_runner.devices.device import Device
@@ -263,7 +263,8 @@ class Fleet:
         """
         model = self._roster.get(model_id).model
         if task not in {None, model.task}:
-            raise Fault(Reason.INVALID_FIELDS, f"{model_id} serves {model.task}, not {task}")
+            text = f"{model_id} serves {model.task}, not {task}"
+            raise Fault(Reason.INVALID_FIELDS, text, fields=(FieldViolation("task", text),))
         if model.state is not State.LOADED:
             raise Fault(Reason.MODEL_NOT_LOADED, f"{model_id} is {model.state}; only a LOADED model can be active")
         before = self._means.active.set(model.task, model_id, expected)

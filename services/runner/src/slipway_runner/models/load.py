@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import anyio
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, FieldViolation, Reason
 
 from slipway_runner.models import states
 from slipway_runner.models.gate import Gate
@@ -79,7 +79,8 @@ class Load:
 
     def _replaced(self) -> Supervisor | None:
         if self._order.replaces == self._order.model_id:
-            raise Fault(Reason.INVALID_FIELDS, f"{self._order.model_id} cannot replace itself; choose another id")
+            text = f"{self._order.model_id} cannot replace itself; choose another id"
+            raise Fault(Reason.INVALID_FIELDS, text, fields=(FieldViolation("replaces", text),))
         return self._roster.get(self._order.replaces) if self._order.replaces else None
 
     def _join_unasked(self, fault: Fault, replaced: Supervisor | None) -> Loaded:
