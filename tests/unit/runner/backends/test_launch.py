@@ -221,7 +221,7 @@ class TestEveryBackend:
         assert refused.value.reason is Reason.INVALID_FIELDS
         assert {entry.field for entry in refused.value.fields} == {
             f"spec.settings.{name}"
-            for name in ("context_length", "dtype", "gpu_layers", "device_memory_share", "parallel_requests")
+            for name in ("context_length", "dtype", "gpu_layers", "gpu_memory_utilization", "parallel_requests")
         }
 
     def test_what_is_on_no_list_is_refused(self, backend: Backend, task: Task) -> None:

@@ -18,11 +18,11 @@ How a launch is carried out (`Launch`):
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from enum import Enum, StrEnum
 from pathlib import Path
 from signal import Signals
-from typing import Protocol
+from typing import Any, Protocol
 
 from slipway_runner.devices.device import Device, DeviceKind
 from slipway_runner.progress.signals import Cause, LoadStage, Signal
@@ -91,7 +91,12 @@ class Settings:
     dtype: str | None = None
     tensor_parallel_size: int | None = None
     parallel_requests: int | None = None
-    device_memory_share: float | None = None
+    device_memory_share: float | None = field(default=None, metadata={"shown": "gpu_memory_utilization"})
+
+
+def shown_name(setting: Field[Any]) -> str:
+    """What people know a field of `Settings` or of a spec as: its name in the contract."""
+    return str(setting.metadata.get("shown", setting.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
