@@ -203,6 +203,24 @@ def test_a_kind_of_device_that_is_not_there() -> None:
     assert fault.reason is Reason.DEVICE_NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    ("devices", "kind", "wrong"),
+    [
+        (("cpu",), DeviceKind.CUDA, "spec.devices[0]"),
+        (("GPU-1", "cpu"), DeviceKind.CUDA, "spec.devices[1]"),
+        (("GPU-1",), DeviceKind.CPU, "spec.devices[0]"),
+        (("GPU-1",), DeviceKind.VULKAN, "spec.devices[0]"),
+    ],
+)
+def test_devices_of_another_kind_than_the_one_asked_for_are_refused_and_both_are_named(
+    devices: tuple[str, ...], kind: DeviceKind, wrong: str
+) -> None:
+    fault = refused(GGUF, around(EVERYWHERE, CPU, GPU1), devices=devices, settings=Settings(device=kind))
+    assert fault.reason is Reason.INVALID_FIELDS
+    assert [one.field for one in fault.fields] == [wrong, "spec.settings.device"]
+    assert plan(GGUF, around(EVERYWHERE, CPU), devices=("cpu",), settings=Settings(device=DeviceKind.CPU)).devices == ()
+
+
 def test_what_does_not_fit_is_refused_with_needed_and_free() -> None:
     small = replace(CPU, memory_free=GIB // 2)
     fault = refused(GGUF, around(EVERYWHERE, small))

@@ -29,7 +29,7 @@ def make_plan(spec: Spec, description: Description, facts_of: FactsOf, around: S
 
     Raises:
         Fault: VARIANT_NOT_FOUND, MODEL_FILE_MISSING, BACKEND_UNAVAILABLE, BACKEND_UNSUITABLE, REMOTE_CODE_REQUIRED,
-            DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT.
+            DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, INVALID_FIELDS.
     """
     refusal: Fault | None = None
     for variant in _variants(spec, description):
