@@ -114,6 +114,10 @@ class Fleet:
         """What the next runner will find; whether the disk takes it can be read there."""
         return self._means.scribe
 
+    def claimed(self, device: Device) -> int:
+        """Bytes of a device that loads under way have claimed and not taken yet."""
+        return self._means.reservations.claimed(device)
+
     def log(self, model_id: str) -> LogFile:
         """What the model's backend writes, of all its starts. Raises Fault: MODEL_NOT_FOUND."""
         return self._roster.get(model_id).log

@@ -111,7 +111,9 @@ class RunnerService(runner_service_pb2_grpc.RunnerServiceServicer):
             instance_id=self._instance,
             version=metadata.version("slipway-runner"),
             start_time=timestamp(self._started),
-            devices=[_device(device, owners) for device in (inventory.cpu, *inventory.gpus)],
+            devices=[
+                _device(device, owners, self._fleet.claimed(device)) for device in (inventory.cpu, *inventory.gpus)
+            ],
             backends=backend_infos(self._backends),
             draining=self._fleet.draining,
             model_count=len(models),
@@ -158,17 +160,18 @@ def _by_name(info: runner_pb2.BackendInfo) -> str:
     return info.name
 
 
-def _device(device: Device, owners: Mapping[int, str]) -> runner_pb2.Device:
+def _device(device: Device, owners: Mapping[int, str], reserved: int) -> runner_pb2.Device:
     return runner_pb2.Device(
         memory=device_pb2.DeviceMemory(
             device_id=device.uuid,
             kind=_KINDS[device.kind],
             total_bytes=device.memory_total,
-            free_bytes=device.memory_free,
+            free_bytes=max(0, device.memory_free - reserved),
         ),
         display_name=device.name,
         index=device.index,
         used_bytes=device.memory_used,
+        reserved_bytes=reserved,
         utilization=device.utilization,
         driver_version=device.driver,
         processes=[
