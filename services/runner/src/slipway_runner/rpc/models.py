@@ -1,6 +1,7 @@
 """slipway.runner.v1.ModelService: each method checks its request, calls the fleet, converts the answer."""
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 from slipway.runner.v1 import model_service_pb2 as pb
@@ -128,10 +129,11 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         with Fields() as fields:
             name = fields.parse("name", from_proto.MODEL_NAME, request.name)
         offset = request.offset if request.HasField("offset") else None
-        async for piece in self._logs.read(name.id, offset, follow=request.follow):
-            await context.write(
-                pb.ReadModelLogsResponse(offset=piece.offset, text=piece.text, next_offset=piece.next_offset)
-            )
+        async with aclosing(self._logs.read(name.id, offset, follow=request.follow)) as pieces:
+            async for piece in pieces:
+                await context.write(
+                    pb.ReadModelLogsResponse(offset=piece.offset, text=piece.text, next_offset=piece.next_offset)
+                )
 
     def _message(self, model: Model) -> Any:
         return to_proto.model(model, endpoint=self._endpoint())
