@@ -216,7 +216,10 @@ def judge_status(status: int, body: bytes) -> Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpQuestion:
-    """A request to the backend's own port. `timeout` in seconds is for the whole answer (of a stream: silence)."""
+    """A request to the backend's own port. `timeout` in seconds is for the whole answer.
+
+    It does not hold for `Launch.load`, which may be silent for as long as the model's start timeout says.
+    """
 
     method: str
     path: str

@@ -53,9 +53,6 @@ from slipway_runner.progress.signals import (
 
 NAME = "transformers"
 
-LOAD_SECONDS = 600.0
-"""Of silence while it loads: it says nothing while it moves one big tensor, or compiles."""
-
 _NEEDS = ("transformers", "torch", "accelerate", "fastapi", "uvicorn")
 
 FLAGS: Rules = {
@@ -138,7 +135,7 @@ class TransformersServe:
             rules=ENVIRONMENT,
             reader=TransformersReader(plan.files),
             model=model,
-            load=post("/load_model", {"model": model}, headers={}, timeout=LOAD_SECONDS),
+            load=post("/load_model", {"model": model}, headers={}, timeout=openai.QUESTION_SECONDS),
         )
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:
