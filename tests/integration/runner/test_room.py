@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from slipway_runner.backends.base import Settings
+from slipway_runner.backends.base import Settings, Task
 from slipway_runner.devices.device import Device
 from slipway_runner.models import planning
 from slipway_runner.models.record import Activation
@@ -243,6 +243,26 @@ async def test_a_model_that_is_loading_already_takes_over_when_it_is_loaded(tmp_
         assert on.fleet.get("old").state is State.LOADED
         assert (await on.seen.state(State.LOADED, model_id="new")).active
         await on.seen.until(lambda: ("old", old.uid) in on.seen.gone)
+
+
+async def test_who_replaces_a_model_of_another_task_is_not_active_for_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on:
+        await on.load("embeds", task=Task.EMBED)
+        await on.fleet.load(on.spec(), "new", activation=Activation.NEVER, replaces="embeds")
+        assert not (await on.seen.state(State.LOADED, model_id="new")).active
+        await on.seen.until(lambda: any(model_id == "embeds" for model_id, _ in on.seen.gone))
+
+        embeds = await on.load("embeds", task=Task.EMBED)
+        assert not (await on.fleet.load(on.spec(), "new", replaces="embeds")).model.active
+        await on.seen.until(lambda: ("embeds", embeds.uid) in on.seen.gone)
+
+        await on.load("embeds", task=Task.EMBED)
+        await on.fleet.load(on.spec(), "late", activation=Activation.NEVER)
+        await on.fleet.load(on.spec(), "late", replaces="embeds")
+        assert not (await on.seen.state(State.LOADED, model_id="late")).active
+        with pytest.raises(Fault) as none:
+            on.fleet.active(Task.GENERATE)
+        assert none.value.reason is Reason.NO_ACTIVE_MODEL
 
 
 async def test_a_model_takes_over_from_nobody_while_it_is_restarted(tmp_path: Path) -> None:

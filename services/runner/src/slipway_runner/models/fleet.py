@@ -147,7 +147,7 @@ class Fleet:
             activation: whether it becomes the active model when it is LOADED.
             evict: other models may be unloaded to make room; see `planning.removable_for_room`.
             replaces: id of a model to take over from: it is unloaded once this one is LOADED, which becomes active if
-                that one was.
+                that one was and has the same task.
             unload_first: where both do not fit, that one may be unloaded before.
             validate_only: do every check and change nothing; the model answered has no uid.
 

@@ -128,7 +128,7 @@ class Load:
         order = self._order
         model = new_record(order.model_id, plan, order.activation, self._means.wall())
         if replaced is not None:
-            wish = Activation.ALWAYS if replaced.model.active else order.activation
+            wish = Activation.ALWAYS if replaced.model.active_for(plan.task) else order.activation
             model = replace(model, activation=wish, replaces=replaced.model.uid)
         evicted = tuple(one.model.id for one in leaving)
         if order.validate_only:

@@ -103,6 +103,10 @@ class Model:
     replaces: str = ""
     message: str = ""
 
+    def active_for(self, task: Task) -> bool:
+        """Whether it is the active model of that task."""
+        return self.active and self.task is task
+
 
 def message_of(state: State, why: str, progress: LoadProgress | None) -> str:
     """What a model does or waits for, in one sentence for a person; `why` where there is a reason for its state."""

@@ -172,7 +172,7 @@ class Supervisor:
     def take_over(self, other: "Supervisor") -> None:
         """Take the place of another as soon as it is LOADED, where it may."""
         if self.life.state is State.LOADED:
-            if other.model.active:
+            if other.model.active_for(self.model.task):
                 before = self.means.active.set(self.model.task, self.model.id)
                 self._owner.active_changed(before, self.model.id)
             other.unload(why=f"{self.model.id} has taken over")
@@ -195,7 +195,7 @@ class Supervisor:
         if Command.ACTIVATE in commands:
             before = active.get(self.model.task)
             replaced = self._owner.by_uid(self.model.replaces)
-            takes_over = replaced is not None and replaced.model.active
+            takes_over = replaced is not None and replaced.model.active_for(self.model.task)
             wish = Activation.ALWAYS if takes_over else self.model.activation
             if active.activate(self.model.task, self.model.id, wish):
                 self._owner.active_changed(before, None)
