@@ -112,6 +112,7 @@ class FakeBackend:
             host=plan.host,
             port=plan.port,
             model_field=plan.served_name,
+            model_path=plan.files.root,
             api_key=plan.api_key,
             liveness=HttpQuestion(method="GET", path="/health", timeout=1.0),
             question=HttpQuestion(method="POST", path="/v1/ask", body=b"{}", timeout=5.0),

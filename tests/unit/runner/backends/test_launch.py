@@ -202,6 +202,11 @@ class TestEveryBackend:
         assert sent == ("Bearer secret" if launch.api_key else None)
         assert "secret" not in repr(launch)
 
+    def test_the_path_that_is_shown_is_the_one_it_is_given(self, backend: Backend, task: Task) -> None:
+        launch = launched(backend, task)
+        given = body(launch.load)["model"] if launch.load else ""
+        assert str(launch.model_path) in (*launch.argv, given)
+
     def test_it_listens_where_it_is_told(self, backend: Backend, task: Task) -> None:
         argv = launched(backend, task).argv
         assert (option(argv, "--host"), option(argv, "--port")) == ("127.0.0.1", "18000")

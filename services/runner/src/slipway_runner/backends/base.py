@@ -269,6 +269,7 @@ class Launch:
 
     Attributes:
         env: the whole environment of the process, but for the tag by which its members are found again.
+        model_path: the file or directory that it is given.
         model_field: what the `model` field of requests must say (the gateway rewrites it).
         api_key: what `Authorization: Bearer` must carry; None if the backend knows no keys.
         paths: the HTTP paths that inference requests of the task go to, by the gateway's name for them.
@@ -280,6 +281,7 @@ class Launch:
     stdin: Stdin
     host: str
     port: int
+    model_path: Path
     model_field: str
     api_key: str | None = field(repr=False)
     liveness: HttpQuestion

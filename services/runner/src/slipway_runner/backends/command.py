@@ -149,11 +149,16 @@ class CommandBackend:
             api_key=key,
             paths=self.paths[plan.task],
         )
+            model_path=plan.files.weights[0] if self._takes_file else None,
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:
         """By what its lines were said to mean, by what Python programs say, and by how it ended."""
         return explain_end(end, causes, last_lines)
 
+
+    @property
+    def _takes_file(self) -> bool:
+        return any("{file}" in text for text in (*self.arguments, *self.environment.values()))
 
 class CommandReader(Reader):
     """Reads the log of a server by what is described of it, and by bars and exceptions, which many have in common."""

@@ -183,6 +183,7 @@ class LlamaServer:
             host=plan.host,
             port=plan.port,
             model_field=plan.served_name,
+            model_path=plan.files.weights[0],
             api_key=plan.api_key,
             liveness=openai.liveness("/health"),
             question=openai.smallest_question(plan.task, plan.served_name, plan.api_key, paths),

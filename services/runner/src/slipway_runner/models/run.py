@@ -213,7 +213,7 @@ class Run:
         except OSError as error:
             raise Fault(Reason.BACKEND_UNAVAILABLE, f"{launch.argv[0]} cannot be started: {error}") from error
         trace = Trace(boot_id=proc.boot_id(), family=running.family)
-        self._on.model = replace(self._on.model, model_path=str(plan.files.weights[0]))
+        self._on.model = replace(self._on.model, model_path=str(launch.model_path))
         self._on.attach(running, launch, Started(trace=trace, plan=plan, log_start=log_start, stdin=stdin))
         self._on.save()
 
