@@ -27,6 +27,7 @@ from slipway_runner.models.run import Run
 from slipway_runner.models.saved import Saved, Started
 from slipway_runner.models.states import Command, Life, Rules, State
 from slipway_runner.models.teardown import bring_down
+from slipway_runner.process import proc
 from slipway_runner.process.logfile import LogFile
 from slipway_runner.process.running import Running
 from slipway_runner.progress.signals import Cause, Signal
@@ -120,7 +121,7 @@ class Supervisor:
     def begin(self, commands: tuple[Command, ...]) -> None:
         """Start what a life begins with. Raises Fault: as `Means.make_folder`."""
         self.means.make_folder(self.model.uid)
-        self._publish(entered=False)
+        self._publish(entered=self.life.state is not self.model.state)  # it may be another since it was written down
         self._take(self.life, commands)
 
     def apply(self, event: states.Event, **changes: Any) -> bool:
@@ -367,7 +368,9 @@ class Supervisor:
         """Write down what the next runner must know."""
         if self.life.state is not State.UNLOADED:
             started = self.attached.started if self.attached else None
-            self.means.scribe.save(Saved(model=self.model, life=self.life, plan=self.plan, started=started))
+            self.means.scribe.save(
+                Saved(model=self.model, life=self.life, plan=self.plan, started=started, boot_id=proc.boot_id())
+            )
 
     def _finish_uid(self) -> None:
         """Nobody will ask for this uid again."""
