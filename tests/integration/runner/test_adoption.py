@@ -152,7 +152,8 @@ async def test_a_lost_process_is_an_error_where_nothing_restarts(tmp_path: Path)
         before = await on.load(restart_policy=RestartPolicy.NEVER)
     await kill(before.pid)
     async with bench(tmp_path) as on:
-        assert on.fleet.get("m").state is State.ERROR
+        assert [(told.state, told.active) for told in on.seen.models] == [(State.ERROR, False)]
+        assert on.fleet.get("m") == on.seen.models[0]
 
 
 @pytest.mark.usefixtures("with_and_without_cgroups")

@@ -121,6 +121,7 @@ class Supervisor:
     def begin(self, commands: tuple[Command, ...]) -> None:
         """Start what a life begins with. Raises Fault: as `Means.make_folder`."""
         self.means.make_folder(self.model.uid)
+        self._count_active(self.life.state, commands)
         self._publish(entered=self.life.state is not self.model.state)  # it may be another since it was written down
         self._take(self.life, commands)
 
