@@ -86,6 +86,7 @@ class FakeBackend:
     """Runs `fake_server` with a behaviour; a file named like a model overrides it (`behaviours[id]`)."""
 
     name: str = "fake"
+    tasks: tuple[Task, ...] = tuple(Task)
     behaviour: Mapping[str, Any] = field(default_factory=dict)
     behaviours: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     stop_ladder: tuple[StopStep, ...] = (StopStep(SIGTERM, 1.0), StopStep(SIGKILL, 5.0))
@@ -111,8 +112,8 @@ class FakeBackend:
             stdin=Stdin.FIFO,
             host=plan.host,
             port=plan.port,
-            model_field=plan.served_name,
             model_path=plan.files.root,
+            model_field=plan.served_name,
             api_key=plan.api_key,
             liveness=HttpQuestion(method="GET", path="/health", timeout=1.0),
             question=HttpQuestion(method="POST", path="/v1/ask", body=b"{}", timeout=5.0),

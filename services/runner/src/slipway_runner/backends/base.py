@@ -334,6 +334,10 @@ class Backend(Protocol):
         """The name that `LoadModel` and configuration use: `llama-server`."""
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can be asked for, in the order of `Task`; of each model `suits` knows."""
+
+    @property
     def stop_ladder(self) -> tuple[StopStep, ...]:
         """The steps that end it, the last one being SIGKILL."""
 

@@ -74,6 +74,7 @@ class TransformersServe:
     """The adapter."""
 
     name = NAME
+    tasks = (Task.GENERATE,)
 
     # uvicorn waits for streams without a limit, and a second SIGTERM changes nothing; SIGINT after it ends it at once.
     stop_ladder = (StopStep(SIGTERM, 5.0), StopStep(SIGINT, 10.0), StopStep(SIGKILL, 20.0))
@@ -111,7 +112,7 @@ class TransformersServe:
         """It generates text; it has no embeddings and no reranking."""
         if files.format is not Format.SAFETENSORS:
             return f"transformers serve is used for safetensors, and {files.name} is {files.format}"
-        if task is not Task.GENERATE:
+        if task not in self.tasks:
             return f"transformers serve has no endpoint to {task}"
         if not generates(files):
             return why_no_text(files)

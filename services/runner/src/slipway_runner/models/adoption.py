@@ -121,7 +121,7 @@ def _step(found: _Found, means: Means, *, answering: bool) -> Step:
     life: Life = found.saved.life
     rules = means.numbers.rules(found.saved.model.spec.restart_policy)
     if found.refusal is not None:
-        cause = Cause(found.refusal.reason, found.refusal.text)
+        cause = Cause.of(found.refusal)
         return states.refused(life, cause)
     match found.fate:
         case Fate.ALIVE:

@@ -33,16 +33,17 @@ def candidates(spec: Spec, devices: tuple[Device, ...]) -> Iterator[tuple[Device
     if wanted in {None, DeviceKind.CPU}:
         yield ()
     elif not gpus:
-        raise _wrong("spec.settings.device", f"this host has no {wanted} device; it has {_told(devices)}")
+        text = f"this host has no {wanted} device; it has {_told(devices)}"
+        raise _wrong("spec.settings.device", text, wanted)
 
 
 def _asked_for(uuids: tuple[str, ...], wanted: DeviceKind | None, devices: tuple[Device, ...]) -> tuple[Device, ...]:
     known = {device.uuid: device for device in devices}
     for index, uuid in enumerate(uuids):
         if uuid not in known:
-            raise _wrong(f"spec.devices[{index}]", f"this host has no device {uuid}; it has {_told(devices)}")
+            raise _wrong(f"spec.devices[{index}]", f"this host has no device {uuid}; it has {_told(devices)}", uuid)
         if not known[uuid].usable:
-            raise _wrong(f"spec.devices[{index}]", f"{uuid} cannot be used: {known[uuid].why_not}")
+            raise _wrong(f"spec.devices[{index}]", f"{uuid} cannot be used: {known[uuid].why_not}", uuid)
         if wanted not in {None, known[uuid].kind}:
             text = f"{uuid} is a {known[uuid].kind} device, and the settings ask for {wanted}: leave one of them out"
             both = (f"spec.devices[{index}]", "spec.settings.device")
@@ -89,8 +90,8 @@ def placed(
     raise insufficient([(device, -(-needed // len(devices)), free[device.uuid]) for device in devices])
 
 
-def _wrong(field: str, text: str) -> Fault:
-    return Fault(Reason.DEVICE_NOT_FOUND, text, fields=(FieldViolation(field, text),))
+def _wrong(field: str, text: str, device: str) -> Fault:
+    return Fault(Reason.DEVICE_NOT_FOUND, text, fields=(FieldViolation(field, text),), resource=device)
 
 
 def _kind(device: Device) -> str:

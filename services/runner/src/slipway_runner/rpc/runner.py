@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import anyio.to_thread
-from slipway.common.v1 import device_pb2
+from slipway.common.v1 import device_pb2, task_pb2
 from slipway.runner.v1 import runner_pb2, runner_service_pb2_grpc
 from slipway.runner.v1 import runner_service_pb2 as pb
 from slipway_client import Registry, SlipwayError
@@ -145,6 +145,7 @@ def backend_infos(backends: Backends) -> list[runner_pb2.BackendInfo]:
     infos = [
         runner_pb2.BackendInfo(
             name=name,
+            tasks=_tasks(backends, name),
             usable=True,
             version=found.version,
             path=found.program[0],
@@ -152,8 +153,15 @@ def backend_infos(backends: Backends) -> list[runner_pb2.BackendInfo]:
         )
         for name, (_, found) in backends.usable.items()
     ]
-    infos += [runner_pb2.BackendInfo(name=name, why_not=it.why) for name, it in backends.unusable.items()]
+    infos += [
+        runner_pb2.BackendInfo(name=name, tasks=_tasks(backends, name), why_not=it.why)
+        for name, it in backends.unusable.items()
+    ]
     return sorted(infos, key=_by_name)
+
+
+def _tasks(backends: Backends, name: str) -> list[task_pb2.Task.ValueType]:
+    return [to_proto.TASKS[task] for task in backends.adapter(name).tasks]
 
 
 def _by_name(info: runner_pb2.BackendInfo) -> str:
