@@ -61,6 +61,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             if not request.id and request.spec.WhichOneof("source"):
                 fields.parse("id", resource_id, spec.default_id)
             replaces = fields.parse("replaces", from_proto.MODEL_NAME, request.replaces).id if request.replaces else ""
+            fields.check("unload_first", bool(replaces) or not request.unload_first, "must be given with replaces")
         loaded = await self._fleet.load(
             spec,
             model_id,
@@ -93,11 +94,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         with Fields() as fields:
             size = fields.parse("page_size", PageSize.parse, request.page_size)
+            states = fields.parse_all("states", from_proto.state, request.states)
         after = self._tokens.open(request.page_token, request) or ""
         matching = (
             message
             for model in self._fleet.list()
-            if model.id > after and (message := self._message(model)).state in (request.states or [message.state])
+            if model.id > after and (message := self._message(model)).state in (states or [message.state])
         )
         models, more = fill_page(matching, size)
         token = self._tokens.seal(models[-1].name.removeprefix(to_proto.MODEL_PREFIX), request) if more else ""
