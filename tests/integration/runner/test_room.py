@@ -14,6 +14,7 @@ from slipway_runner.backends.base import Settings, Task
 from slipway_runner.devices.device import Device
 from slipway_runner.models import planning
 from slipway_runner.models.record import Activation
+from slipway_runner.models.spec import PathSource, Spec
 from slipway_runner.models.states import State
 from slipway_service.fault import Fault, Reason
 
@@ -98,6 +99,27 @@ async def test_nobody_goes_for_what_does_not_fit_anyway(tmp_path: Path, registry
         assert on.fleet.get("old").state is State.LOADED
 
 
+async def test_what_little_room_made_of_a_spec_is_joined_by_the_same_spec(tmp_path: Path) -> None:
+    def devices() -> tuple[Device, ...]:
+        return tuple(replace(one, memory_total=64 << 30) for one in cpu(4 << 30))
+
+    async with bench(tmp_path, devices=devices) as on:
+        both = on.root / "both"
+        both.mkdir()
+        (both / "m-Q4_K_M.gguf").write_bytes(b"GGUF" + bytes(1000))
+        (both / "config.json").write_text("{}")
+        with (both / "model.safetensors").open("wb") as weights:
+            weights.truncate(8 << 30)
+        spec = Spec(source=PathSource(path=both))
+        first = await on.fleet.load(spec, "m")
+        assert (first.existing, first.model.variant) == (False, "Q4_K_M")
+        again = await on.fleet.load(spec, "m")
+        assert (again.existing, again.model.uid) == (True, first.model.uid)
+        with pytest.raises(Fault) as taken:
+            await on.fleet.load(replace(spec, variant="safetensors"), "m")
+        assert taken.value.reason is Reason.MODEL_ID_TAKEN
+
+
 async def test_neither_pinned_nor_active_models_go(tmp_path: Path) -> None:
     memory = Memory(2)
     async with bench(tmp_path, devices=memory) as on:
@@ -169,9 +191,13 @@ async def test_two_loads_at_once_do_not_count_on_the_same_model(
         await both.wait()
         return found
 
+    async def memory_returned(_pids: object, _seconds: float) -> bool:
+        await freed.wait()
+        return True
+
     monkeypatch.setattr("slipway_runner.models.load.plan_with_room", together)
-    memory = Memory(2)
-    async with bench(tmp_path, devices=memory) as on:
+    memory, freed = Memory(2), anyio.Event()
+    async with bench(tmp_path, devices=memory, memory_returned=memory_returned) as on:
         both.set()
         await two_loaded(on, memory)
         planned.clear()
@@ -187,6 +213,7 @@ async def test_two_loads_at_once_do_not_count_on_the_same_model(
         assert planned == [1, 1, 1]  # one of them had to plan again
         assert sorted(evicted.values()) == [("new",), ("old",)]
         memory.taken = 0
+        freed.set()
         for name in evicted:
             assert (await on.seen.state(State.LOADED, State.ERROR, model_id=name)).state is State.LOADED
 

@@ -64,7 +64,9 @@ class Load:
             planner = await ask_source(order.spec, self._means)
         except Fault as fault:
             return self._join_unasked(fault, replaced)
-        if self._roster.serving(order.model_id) is not None:
+        if (serving := self._roster.serving(order.model_id)) is not None:
+            if self._asked_alike(serving, planner.commit):
+                return self._joined(serving, replaced)
             wanted = await anyio.to_thread.run_sync(planner.plan, planner.total)
             if (joined := self._join(wanted, replaced)) is not None:
                 return joined
@@ -92,6 +94,10 @@ class Load:
             raise fault
         return self._joined(serving, replaced)
 
+    def _asked_alike(self, serving: Supervisor, commit: str) -> bool:
+        """Whether it came of the same words and commit: what was chosen for it depends on the memory of then, too."""
+        return serving.plan.asked == self._order.spec and serving.plan.commit == commit
+
     def _join(self, plan: Plan, replaced: Supervisor | None) -> Loaded | None:
         """Join the model of that id, if there is one.
 
@@ -99,6 +105,8 @@ class Load:
         """
         if (serving := self._roster.serving(self._order.model_id)) is None:
             return None
+        if self._asked_alike(serving, plan.commit):
+            return self._joined(serving, replaced)
         if differs := difference(serving.plan.identity, plan.identity):
             text = f"{self._order.model_id} runs with another spec: {differs}; choose another id"
             raise Fault(Reason.MODEL_ID_TAKEN, text)
