@@ -340,8 +340,8 @@ Global___BackendSettings: _TypeAlias = BackendSettings  # noqa: Y015
 @_typing.final
 class ModelSpec(_message.Message):
     """What is to be run. Two specs are equal when every field is, after variant, task, backend and restart policy are filled in and
-    the revision is resolved. A start timeout or a setting left unset is not equal to the backend's default given explicitly. A spec
-    in the same words at the same commit is equal, whatever variant and backend would be chosen for it now.
+    the revision is resolved. A start timeout or a setting left unset is not equal to the backend's default given explicitly. A
+    spec in the same words at the same commit is equal, whatever variant and backend would be chosen for it now.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
