@@ -6,6 +6,10 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+from slipway_client import SlipwayError
+from slipway_client.sync import SyncRunner
+
 from tests.e2e.stack import Stack, running, wait_for
 from tests.hub.models.demo import NANO_CHAT
 
@@ -60,6 +64,23 @@ def test_an_undo_takes_no_other_fields(stack: Stack) -> None:
         stack.runner, "slipway.runner.v1.RunnerService/DrainRunner", {"undo": True, "drainTimeout": "1s"}
     )
     assert json.loads(result.err)["message"].startswith("INVALID_FIELDS: undo: ")
+
+
+def test_a_log_that_is_followed_ends_when_the_runner_stops(own_stack: Stack) -> None:
+    own_stack.slipway("load", CHAT, "--id", "chat")
+
+    def leave(error: SlipwayError, _delay: float) -> None:
+        raise error
+
+    with SyncRunner.connect(own_stack.runner.address) as runner:
+        pieces = runner.read_logs("chat", follow=True, on_disconnect=leave)
+        next(pieces)
+        assert own_stack.runner.process is not None
+        own_stack.runner.process.terminate()
+        with pytest.raises(SlipwayError) as ended:
+            list(pieces)
+    assert ended.value.reason == "DRAINING"
+    assert own_stack.runner.stop() == 0
 
 
 def drain(stack: Stack, **order: bool | str) -> dict[str, Any]:

@@ -116,6 +116,8 @@ def told_to(steps: list[Any]) -> Iterator[Any]:
 def main() -> None:
     """Do what the argument says, in this order."""
     port, behaviour = int(sys.argv[1]), json.loads(sys.argv[2])
+    if "farewell" in behaviour:
+        signal.signal(signal.SIGTERM, lambda *_: (print(behaviour["farewell"], flush=True), os._exit(0)))
     if behaviour.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     PIDS.extend(fork_sleeper(**child) for child in behaviour.get("children", []))

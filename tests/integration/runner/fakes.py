@@ -92,6 +92,7 @@ class FakeBackend:
     """
 
     name: str = "fake"
+    tasks: tuple[Task, ...] = tuple(Task)
     behaviour: Mapping[str, Any] = field(default_factory=dict)
     behaviours: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     stop_ladder: tuple[StopStep, ...] = (StopStep(SIGTERM, 1.0), StopStep(SIGKILL, 60.0))
@@ -118,6 +119,7 @@ class FakeBackend:
             stdin=Stdin.FIFO,
             host=plan.host,
             port=plan.port,
+            model_path=plan.files.root,
             model_field=plan.served_name,
             api_key=plan.api_key,
             liveness=HttpQuestion(method="GET", path="/health", timeout=self.patience),

@@ -126,7 +126,7 @@ async def test_an_upgrade_keeps_the_models(tmp_path: Path) -> None:
             before.port,
             State.LOADED,
         )
-        assert after.load_time == before.load_time
+        assert (after.load_time, after.update_time) == (before.load_time, before.update_time)
         os.kill(after.pid, signal.SIGKILL)
         restarting = await on.seen.state(State.RESTARTING)
         assert restarting.exit is not None
@@ -140,6 +140,7 @@ async def test_a_model_whose_process_was_lost_is_started_again(tmp_path: Path) -
     await kill(before.pid)
     async with bench(tmp_path) as on:
         assert on.seen.models[0].state is State.RESTARTING
+        assert on.seen.models[0].update_time != before.update_time
         assert on.seen.models[0].error is not None
         assert on.seen.models[0].error.reason is Reason.PROCESS_LOST
         after = await on.seen.state(State.LOADED)
@@ -153,7 +154,8 @@ async def test_a_lost_process_is_an_error_where_nothing_restarts(tmp_path: Path)
         before = await on.load(restart_policy=RestartPolicy.NEVER)
     await kill(before.pid)
     async with bench(tmp_path) as on:
-        assert on.fleet.get("m").state is State.ERROR
+        assert [(told.state, told.active) for told in on.seen.models] == [(State.ERROR, False)]
+        assert on.fleet.get("m") == on.seen.models[0]
 
 
 @pytest.mark.usefixtures("with_and_without_cgroups")
@@ -225,6 +227,47 @@ async def test_a_reboot_is_recognised(tmp_path: Path, policy: RestartPolicy, exp
         assert on.seen.models[0].state is expected
         if expected is State.LOADING:
             assert (await on.seen.state(State.LOADED)).uid == before.uid
+
+
+async def without_process(root: Path, state: State, policy: RestartPolicy) -> tuple[Path, dict[str, Any]]:
+    """The entry of a model that has no process: it waits for its next start, or is queued."""
+    async with bench(root, stop=False) as on:
+        before = await on.load(behave={"fail": 1}, restart_policy=policy)
+        await on.seen.until(lambda: not on.fleet.supervisor("m").life.occupied)
+    entry = journal_entry(root, before.uid)
+    body = json.loads(entry.read_text())
+    body["life"] |= {"state": state, "error": None, "retry_at": 1e12}
+    body["model"] |= {"state": state, "error": None}
+    assert body["started"] is None
+    return entry, body
+
+
+@pytest.mark.parametrize("state", [State.RESTARTING, State.LOADING])
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (RestartPolicy.ALWAYS, State.LOADING),
+        (RestartPolicy.ON_FAILURE, State.ERROR),
+        (RestartPolicy.NEVER, State.ERROR),
+    ],
+)
+async def test_a_reboot_is_recognised_where_there_was_no_process(
+    tmp_path: Path, state: State, policy: RestartPolicy, expected: State
+) -> None:
+    entry, body = await without_process(tmp_path, state, policy)
+    entry.write_text(json.dumps({**body, "boot_id": "another"}))
+    async with bench(tmp_path) as on:
+        first = on.seen.models[0]
+        assert first.state is expected
+        assert (first.error and first.error.reason) == (None if expected is State.LOADING else Reason.PROCESS_LOST)
+
+
+async def test_an_entry_that_does_not_say_of_which_boot_it_is_is_of_this_one(tmp_path: Path) -> None:
+    entry, body = await without_process(tmp_path, State.RESTARTING, RestartPolicy.ON_FAILURE)
+    del body["boot_id"]
+    entry.write_text(json.dumps(body))
+    async with bench(tmp_path) as on:
+        assert on.seen.models[0].state is State.RESTARTING
 
 
 @pytest.mark.usefixtures("with_and_without_cgroups")

@@ -1,5 +1,7 @@
 """Loading, joining, failing and unloading on real processes."""
 
+import errno
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from slipway_runner.backends.base import Settings, StartLimits
+from slipway_runner.backends.base import Settings, StartLimits, Task
 from slipway_runner.devices.device import Device
 from slipway_runner.models.record import Activation
 from slipway_runner.models.spec import PathSource
@@ -184,6 +186,7 @@ async def test_unload_twice_joins_and_then_it_is_not_found(tmp_path: Path) -> No
             with pytest.raises(Fault) as missing:
                 call("m")
             assert missing.value.reason is Reason.MODEL_NOT_FOUND
+            assert missing.value.resource == "models/m"
 
 
 async def test_unload_while_loading_ends_the_process(tmp_path: Path) -> None:
@@ -253,6 +256,25 @@ async def test_a_state_directory_that_takes_no_folder_refuses_the_load_and_keeps
             assert caught.value.reason is Reason.DISK_FAULT
             assert (on.fleet.list(), on.seen.models) == ([], [])
         assert (await on.load("other")).state is State.LOADED
+
+
+async def test_a_full_state_disk_is_named_with_what_is_free_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    async with bench(tmp_path) as on:
+        spec = on.spec()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "mkdir", full)
+            with pytest.raises(Fault) as caught:
+                await on.fleet.load(spec, "m")
+        assert caught.value.reason is Reason.DISK_FULL
+        (disk,) = caught.value.preconditions
+        assert (disk.type, disk.subject) == ("DISK", str(tmp_path / "state"))
+        assert re.fullmatch(r"No space left on device; free_bytes=\d+", disk.description)
+        assert disk.description.endswith(f"free_bytes={caught.value.facts['free']}")
 
 
 async def test_an_error_stays_as_it_is_when_there_is_no_folder_to_load_it_anew(tmp_path: Path) -> None:
@@ -509,6 +531,15 @@ async def test_only_a_loaded_model_can_be_active(tmp_path: Path) -> None:
         with pytest.raises(Fault) as refused:
             on.fleet.set_active("m")
         assert refused.value.reason is Reason.MODEL_NOT_LOADED
+
+
+async def test_a_model_is_active_for_no_task_but_its_own(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on:
+        await on.load()
+        with pytest.raises(Fault) as refused:
+            on.fleet.set_active("m", task=Task.EMBED)
+        assert refused.value.reason is Reason.INVALID_FIELDS
+        assert [wrong.field for wrong in refused.value.fields] == ["task"]
 
 
 async def test_shutdown_ends_all_models_side_by_side(tmp_path: Path) -> None:

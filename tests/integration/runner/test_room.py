@@ -10,10 +10,11 @@ from typing import Any
 
 import anyio
 import pytest
-from slipway_runner.backends.base import Settings, StopStep
+from slipway_runner.backends.base import Settings, StopStep, Task
 from slipway_runner.devices.device import Device
 from slipway_runner.models import planning
 from slipway_runner.models.record import Activation
+from slipway_runner.models.spec import PathSource, Spec
 from slipway_runner.models.states import State
 from slipway_service.fault import Fault, Reason
 
@@ -101,6 +102,27 @@ async def test_nobody_goes_for_what_does_not_fit_anyway(tmp_path: Path, registry
         assert on.fleet.get("old").state is State.LOADED
 
 
+async def test_what_little_room_made_of_a_spec_is_joined_by_the_same_spec(tmp_path: Path) -> None:
+    def devices() -> tuple[Device, ...]:
+        return tuple(replace(one, memory_total=64 << 30) for one in cpu(4 << 30))
+
+    async with bench(tmp_path, devices=devices) as on:
+        both = on.root / "both"
+        both.mkdir()
+        (both / "m-Q4_K_M.gguf").write_bytes(b"GGUF" + bytes(1000))
+        (both / "config.json").write_text("{}")
+        with (both / "model.safetensors").open("wb") as weights:
+            weights.truncate(8 << 30)
+        spec = Spec(source=PathSource(path=both))
+        first = await on.fleet.load(spec, "m")
+        assert (first.existing, first.model.variant) == (False, "Q4_K_M")
+        again = await on.fleet.load(spec, "m")
+        assert (again.existing, again.model.uid) == (True, first.model.uid)
+        with pytest.raises(Fault) as taken:
+            await on.fleet.load(replace(spec, variant="safetensors"), "m")
+        assert taken.value.reason is Reason.MODEL_ID_TAKEN
+
+
 async def test_neither_pinned_nor_active_models_go(tmp_path: Path) -> None:
     memory = Memory(2)
     async with bench(tmp_path, devices=memory) as on:
@@ -176,20 +198,21 @@ async def test_two_loads_at_once_do_not_count_on_the_same_model(
         await both.wait()
         return found
 
+    async def memory_returned(_pids: object, _seconds: float) -> bool:
+        await freed.wait()
+        return True
+
     monkeypatch.setattr("slipway_runner.models.load.plan_with_room", together)
-    memory = Memory(2)
-    async with bench(tmp_path, devices=memory, backend=LINGERING) as on:
-        on.backend.behaviours.update(old={"stubborn": True}, new={"stubborn": True})
+    memory, freed = Memory(2), anyio.Event()
+    async with bench(tmp_path, devices=memory, memory_returned=memory_returned) as on:
         both.set()
         await two_loaded(on, memory)
-        leaving = [on.fleet.get(name).pid for name in ("old", "new")]
         planned.clear()
         both = anyio.Event()
         evicted: dict[str, tuple[str, ...]] = {}
 
         async def load(name: str) -> None:
             evicted[name] = (await on.fleet.load(on.spec(), name, evict=True)).evicted
-            memory.taken -= 1  # before anybody can look whether there is room now
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(load, "third")
@@ -197,8 +220,7 @@ async def test_two_loads_at_once_do_not_count_on_the_same_model(
         assert planned == [1, 1, 1]  # one of them had to plan again
         assert sorted(evicted.values()) == [("new",), ("old",)]
         memory.taken = 0
-        for pid in leaving:
-            os.kill(pid, signal.SIGKILL)
+        freed.set()
         for name in evicted:
             assert (await on.seen.state(State.LOADED, State.ERROR, model_id=name)).state is State.LOADED
 
@@ -260,6 +282,26 @@ async def test_a_model_that_is_loading_already_takes_over_when_it_is_loaded(tmp_
         await on.seen.until(lambda: ("old", old.uid) in on.seen.gone)
 
 
+async def test_who_replaces_a_model_of_another_task_is_not_active_for_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on:
+        await on.load("embeds", task=Task.EMBED)
+        await on.fleet.load(on.spec(), "new", activation=Activation.NEVER, replaces="embeds")
+        assert not (await on.seen.state(State.LOADED, model_id="new")).active
+        await on.seen.until(lambda: any(model_id == "embeds" for model_id, _ in on.seen.gone))
+
+        embeds = await on.load("embeds", task=Task.EMBED)
+        assert not (await on.fleet.load(on.spec(), "new", replaces="embeds")).model.active
+        await on.seen.until(lambda: ("embeds", embeds.uid) in on.seen.gone)
+
+        await on.load("embeds", task=Task.EMBED)
+        await on.fleet.load(on.spec(), "late", activation=Activation.NEVER)
+        await on.fleet.load(on.spec(), "late", replaces="embeds")
+        assert not (await on.seen.state(State.LOADED, model_id="late")).active
+        with pytest.raises(Fault) as none:
+            on.fleet.active(Task.GENERATE)
+        assert none.value.reason is Reason.NO_ACTIVE_MODEL
+
+
 async def test_a_model_takes_over_from_nobody_while_it_is_restarted(tmp_path: Path) -> None:
     async with bench(tmp_path, numbers=replace(QUICK, first_delay=600.0, longest_delay=600.0)) as on:
         await on.load("old")
@@ -304,6 +346,7 @@ async def test_a_model_replaces_neither_itself_nor_nobody(tmp_path: Path) -> Non
         with pytest.raises(Fault) as itself:
             await on.fleet.load(on.spec(), "m", replaces="m")
         assert itself.value.reason is Reason.INVALID_FIELDS
+        assert [wrong.field for wrong in itself.value.fields] == ["replaces"]
         with pytest.raises(Fault) as nobody:
             await on.fleet.load(on.spec(), "n", replaces="x")
         assert nobody.value.reason is Reason.MODEL_NOT_FOUND

@@ -9,6 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 from slipway.common.v1 import errors_pb2
 from slipway_service.fault import Fault, FieldViolation, Link, Precondition, Reason
 from slipway_service.rpc_errors import CODES, from_status, to_status
+from slipway_service.validation import Fields
 
 PROTO = Path(__file__).parents[3] / "protos/slipway/common/v1/errors.proto"
 
@@ -90,3 +91,13 @@ def test_text_that_is_no_utf8_can_be_told() -> None:
     told = from_status(to_status(fault))
     assert told.text == r"a\udcffb"
     assert told.facts["path"] == told.resource == told.fields[0].field == told.preconditions[0].subject == told.text
+
+
+def test_how_many_fields_are_wrong_survives_though_not_all_are_told() -> None:
+    fields = Fields()
+    for number in range(21):
+        fields.reject(f"spec.aliases[{number}]", "must be " + "long " * 20)
+    told = to_status(fields.fault())
+    assert told.message.endswith("…")
+    assert told.message.startswith("INVALID_FIELDS: 21 fields are wrong, the first 16: spec.aliases[0]: must be ")
+    assert len(from_status(told).fields) == 16

@@ -70,11 +70,13 @@ class Fields:
         return nested
 
     def fault(self) -> Fault:
-        """The violations as one fault; beyond MOST_SHOWN they are only counted."""
-        shown = tuple(self._violations[:MOST_SHOWN])
+        """The violations as one fault; beyond MOST_SHOWN they are only counted, in front, where no clipping reaches."""
+        every = self._violations
+        shown = tuple(every[:MOST_SHOWN])
         text = "; ".join(f"{found.field}: {found.description}" for found in shown)
-        more = len(self._violations) - len(shown)
-        return Fault(Reason.INVALID_FIELDS, f"{text}; and {more} more" if more else text, fields=shown)
+        if len(every) > len(shown):
+            text = f"{len(every)} fields are wrong, the first {len(shown)}: {text}"
+        return Fault(Reason.INVALID_FIELDS, text, fields=shown)
 
 
 def required(value: str) -> str:

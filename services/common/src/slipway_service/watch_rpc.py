@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message_factory import GetMessageClass
 from slipway.common.v1 import watch_pb2
 
@@ -85,17 +84,18 @@ def parse_watch(request: Any, *, collection: str, label: str | None = None) -> W
         Fault: INVALID_FIELDS.
     """
     fields = request.DESCRIPTOR.fields_by_name
-    interval = request.min_progress_interval if "min_progress_interval" in fields else Duration()
+    timed = "min_progress_interval" in fields and request.HasField("min_progress_interval")
+    interval = request.min_progress_interval.ToNanoseconds() if timed else None
     until_done = "until_done" in fields and request.until_done
     with Fields() as found:
         found.check("names", len(request.names) <= MOST_NAMES, f"must be at most {MOST_NAMES}")
         names = found.parse_all("names", ResourceName.of(collection), request.names[:MOST_NAMES])
         found.check("names", bool(names) or not until_done, "must be given with until_done")
-        found.check("min_progress_interval", interval.ToNanoseconds() >= 0, "must not be negative")
+        found.check("min_progress_interval", interval is None or interval >= 0, "must not be negative")
     return Watch(
         wanted=Filter(collection=f"{collection}/", names=frozenset(map(str, names)), label=label),
         after=_cursor(request.after) if request.HasField("after") else None,
-        min_progress_interval=interval.ToNanoseconds() / 1e9 if interval.ToNanoseconds() else None,
+        min_progress_interval=None if interval is None else interval / 1e9,
         until_done=until_done,
     )
 

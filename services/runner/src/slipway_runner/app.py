@@ -85,7 +85,9 @@ async def runner(
         snapshots = RegistrySnapshots(registry, roots.hub, holder=holder)
         fleet = await stack.enter_async_context(_fleet(settings, host.stop, found, devices, sink, snapshots, gateway))
         _count_unwritten(host, fleet)
-        ModelService(fleet, broadcast, endpoint=endpoint, logs=LogReader(fleet)).offer(host)
+        logs = LogReader(fleet)
+        host.on_drain(logs.drain)
+        ModelService(fleet, broadcast, endpoint=endpoint, logs=logs).offer(host)
         RunnerService(
             fleet,
             broadcast,

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import BadRequest, ResourceInfo
 from slipway.registry.v1.snapshot_service_pb2 import PinSnapshotResponse
 from slipway_client import Registry
 from slipway_client.backoff import Backoff
@@ -16,7 +17,7 @@ from slipway_runner.models.snapshots import Fetching, Held, Snapshot, Want
 from slipway_runner.models.spec import RepoSource
 from slipway_runner.rpc import mount
 from slipway_runner.rpc.registry import RegistrySnapshots
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, FieldViolation, Reason
 
 from tests.hub.emulator import HubEmulator
 from tests.hub.repos import Repo
@@ -109,6 +110,19 @@ async def test_a_registry_that_goes_away_before_the_pin_does_not_fail_the_load(
         wanted = replace(want(repo, "one"), files=("model-Q4_K_M.gguf",))
         found = await RegistrySnapshots(client, cache, holder="runner/a").fetch(wanted, ignore)
     assert found.registry_bypassed
+
+
+async def test_what_the_registry_says_of_what_is_not_there_is_passed_on(tmp_path: Path) -> None:
+    fake = pulling()
+    absent = ResourceInfo(resource_type="repo", resource_name="org/m")
+    wrong = BadRequest(field_violations=[BadRequest.FieldViolation(field="repo_id", description="not there")])
+    fake.answers["GetRepo"] = Failure(grpc.StatusCode.NOT_FOUND, reason="REPO_NOT_FOUND", details=(absent, wrong))
+    async with serving(fake), Registry.connect(fake.address) as client:
+        with pytest.raises(Fault) as caught:
+            await RegistrySnapshots(client, tmp_path, holder="runner/a").describe(RepoSource(repo_id="org/m"))
+    assert caught.value.reason is Reason.REPO_NOT_FOUND
+    assert caught.value.resource == "org/m"
+    assert caught.value.fields == (FieldViolation("repo_id", "not there"),)
 
 
 async def test_pins_are_told_whole_after_every_change(hub: HubEmulator, tmp_path: Path) -> None:

@@ -118,6 +118,13 @@ def test_a_server_may_say_that_it_is_ready(tmp_path: Path) -> None:
     assert backend.launch(plan(found("own"), gguf(), Task.EMBED)).reader.line("serving now") == (Ready(),)
 
 
+@pytest.mark.parametrize(("word", "shown"), [("{file}", "m-Q4_K_M.gguf"), ("{model}", "."), ("--preset", ".")])
+def test_what_it_was_given_is_the_file_only_where_its_command_says_so(tmp_path: Path, word: str, shown: str) -> None:
+    (backend,) = described(tmp_path, LEAST.replace('"--port={port}"', f'"--port={{port}}", "--of={word}"'))
+    files = gguf()
+    assert backend.launch(plan(found("own"), files, Task.EMBED)).model_path == files.root / shown
+
+
 def test_callers_add_nothing_to_the_command(tmp_path: Path) -> None:
     (backend,) = described(tmp_path, LEAST)
     for changes, reason in (

@@ -202,6 +202,11 @@ class TestEveryBackend:
         assert sent == ("Bearer secret" if launch.api_key else None)
         assert "secret" not in repr(launch)
 
+    def test_the_path_that_is_shown_is_the_one_it_is_given(self, backend: Backend, task: Task) -> None:
+        launch = launched(backend, task)
+        given = body(launch.load)["model"] if launch.load else ""
+        assert str(launch.model_path) in (*launch.argv, given)
+
     def test_it_listens_where_it_is_told(self, backend: Backend, task: Task) -> None:
         argv = launched(backend, task).argv
         assert (option(argv, "--host"), option(argv, "--port")) == ("127.0.0.1", "18000")
@@ -221,7 +226,7 @@ class TestEveryBackend:
         assert refused.value.reason is Reason.INVALID_FIELDS
         assert {entry.field for entry in refused.value.fields} == {
             f"spec.settings.{name}"
-            for name in ("context_length", "dtype", "gpu_layers", "device_memory_share", "parallel_requests")
+            for name in ("context_length", "dtype", "gpu_layers", "gpu_memory_utilization", "parallel_requests")
         }
 
     def test_what_is_on_no_list_is_refused(self, backend: Backend, task: Task) -> None:

@@ -111,18 +111,19 @@ def test_the_identity_has_the_commit_and_the_spec_what_was_asked_for() -> None:
 
 def test_an_unknown_variant_is_told_with_those_there_are() -> None:
     fault = refused(GGUF, around(EVERYWHERE, CPU), variant="Q3_K")
-    assert fault.reason is Reason.VARIANT_NOT_FOUND
+    assert (fault.reason, fault.resource) == (Reason.VARIANT_NOT_FOUND, "Q3_K")
     assert "Q4_K_M, Q8_0" in fault.text
 
 
 def test_a_missing_part_is_told_by_name() -> None:
     fault = refused(repo("m-Q4_0-00001-of-00002.gguf"), around(EVERYWHERE, CPU))
-    assert fault.reason is Reason.MODEL_FILE_MISSING
+    assert (fault.reason, fault.resource) == (Reason.MODEL_FILE_MISSING, "m-Q4_0-00002-of-00002.gguf")
     assert "m-Q4_0-00002-of-00002.gguf" in fault.text
 
 
 def test_no_weights_at_all() -> None:
-    assert refused(repo("README.md"), around(EVERYWHERE, CPU)).reason is Reason.VARIANT_NOT_FOUND
+    fault = refused(repo("README.md"), around(EVERYWHERE, CPU))
+    assert (fault.reason, fault.resource) == (Reason.VARIANT_NOT_FOUND, "owner/model")
 
 
 def test_safetensors_go_to_vllm_on_a_gpu_and_to_transformers_without() -> None:
@@ -191,7 +192,8 @@ def test_devices_asked_for_are_all_used_and_unknown_or_broken_ones_are_refused()
     chosen = plan(GGUF, around(EVERYWHERE, CPU, GPU1, GPU2), devices=("GPU-2",))
     assert chosen.devices == (GPU2,)
     assert plan(GGUF, around(EVERYWHERE, CPU, GPU1), devices=("cpu",)).devices == ()
-    assert refused(GGUF, around(EVERYWHERE, CPU), devices=("GPU-9",)).reason is Reason.DEVICE_NOT_FOUND
+    absent = refused(GGUF, around(EVERYWHERE, CPU), devices=("GPU-9",))
+    assert (absent.reason, absent.resource) == (Reason.DEVICE_NOT_FOUND, "GPU-9")
     broken = refused(GGUF, around(EVERYWHERE, CPU, BROKEN), devices=("GPU-3",))
     assert broken.reason is Reason.DEVICE_NOT_FOUND
     assert "fell off the bus" in broken.text
@@ -201,6 +203,24 @@ def test_devices_asked_for_are_all_used_and_unknown_or_broken_ones_are_refused()
 def test_a_kind_of_device_that_is_not_there() -> None:
     fault = refused(GGUF, around(EVERYWHERE, CPU), settings=Settings(device=DeviceKind.CUDA))
     assert fault.reason is Reason.DEVICE_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("devices", "kind", "wrong"),
+    [
+        (("cpu",), DeviceKind.CUDA, "spec.devices[0]"),
+        (("GPU-1", "cpu"), DeviceKind.CUDA, "spec.devices[1]"),
+        (("GPU-1",), DeviceKind.CPU, "spec.devices[0]"),
+        (("GPU-1",), DeviceKind.VULKAN, "spec.devices[0]"),
+    ],
+)
+def test_devices_of_another_kind_than_the_one_asked_for_are_refused_and_both_are_named(
+    devices: tuple[str, ...], kind: DeviceKind, wrong: str
+) -> None:
+    fault = refused(GGUF, around(EVERYWHERE, CPU, GPU1), devices=devices, settings=Settings(device=kind))
+    assert fault.reason is Reason.INVALID_FIELDS
+    assert [one.field for one in fault.fields] == [wrong, "spec.settings.device"]
+    assert plan(GGUF, around(EVERYWHERE, CPU), devices=("cpu",), settings=Settings(device=DeviceKind.CPU)).devices == ()
 
 
 def test_what_does_not_fit_is_refused_with_needed_and_free() -> None:

@@ -56,3 +56,4 @@ def test_what_is_not_there_is_missing(root: Path) -> None:
     with pytest.raises(Fault) as refused:
         LocalPaths((root,)).describe(PathSource(path=root / "nothing"))
     assert refused.value.reason is Reason.MODEL_FILE_MISSING
+    assert refused.value.resource == str(root / "nothing")

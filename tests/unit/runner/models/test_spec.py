@@ -28,6 +28,11 @@ def test_every_difference_is_told() -> None:
     assert "asked for owner/model-GGUF@" + "1" * 40 in told
 
 
+def test_a_setting_is_called_as_the_contract_calls_it() -> None:
+    told = difference(SPEC, replace(SPEC, settings=Settings(device_memory_share=0.5)))
+    assert told == "gpu_memory_utilization unset, asked for 0.5"
+
+
 def test_the_order_of_devices_counts() -> None:
     one, other = replace(SPEC, devices=("GPU-1", "GPU-2")), replace(SPEC, devices=("GPU-2", "GPU-1"))
     assert difference(one, other) == "devices GPU-1,GPU-2, asked for GPU-2,GPU-1"

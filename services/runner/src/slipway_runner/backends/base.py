@@ -18,11 +18,11 @@ How a launch is carried out (`Launch`):
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from enum import Enum, StrEnum
 from pathlib import Path
 from signal import Signals
-from typing import Protocol
+from typing import Any, Protocol
 
 from slipway_runner.devices.device import Device, DeviceKind
 from slipway_runner.progress.signals import Cause, LoadStage, Signal
@@ -91,7 +91,12 @@ class Settings:
     dtype: str | None = None
     tensor_parallel_size: int | None = None
     parallel_requests: int | None = None
-    device_memory_share: float | None = None
+    device_memory_share: float | None = field(default=None, metadata={"shown": "gpu_memory_utilization"})
+
+
+def shown_name(setting: Field[Any]) -> str:
+    """What people know a field of `Settings` or of a spec as: its name in the contract."""
+    return str(setting.metadata.get("shown", setting.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +216,10 @@ def judge_status(status: int, body: bytes) -> Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpQuestion:
-    """A request to the backend's own port. `timeout` in seconds is for the whole answer (of a stream: silence)."""
+    """A request to the backend's own port. `timeout` in seconds is for the whole answer.
+
+    It does not hold for `Launch.load`, which may be silent for as long as the model's start timeout says.
+    """
 
     method: str
     path: str
@@ -261,6 +269,7 @@ class Launch:
 
     Attributes:
         env: the whole environment of the process, but for the tag by which its members are found again.
+        model_path: the file or directory that it is given.
         model_field: what the `model` field of requests must say (the gateway rewrites it).
         api_key: what `Authorization: Bearer` must carry; None if the backend knows no keys.
         paths: the HTTP paths that inference requests of the task go to, by the gateway's name for them.
@@ -272,6 +281,7 @@ class Launch:
     stdin: Stdin
     host: str
     port: int
+    model_path: Path
     model_field: str
     api_key: str | None = field(repr=False)
     liveness: HttpQuestion
@@ -322,6 +332,10 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """The name that `LoadModel` and configuration use: `llama-server`."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can be asked for, in the order of `Task`; of each model `suits` knows."""
 
     @property
     def stop_ladder(self) -> tuple[StopStep, ...]:

@@ -95,6 +95,11 @@ class CommandBackend:
     stop_ladder: tuple[StopStep, ...] = (StopStep(SIGTERM, 30.0), StopStep(SIGKILL, 20.0))
     start_limits: StartLimits = LIMITS
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Those it has paths for."""
+        return tuple(task for task in Task if task in self.paths)
+
     def usual_seconds(self, size_bytes: int) -> Mapping[LoadStage, float]:
         """Nothing is known of it."""
         return {
@@ -144,11 +149,16 @@ class CommandBackend:
             environment=own,
             rules=ENVIRONMENT,
             reader=CommandReader(self.progress, self.failures),
+            model_path=plan.files.weights[0] if self._takes_file else None,
             health=self.health,
             question=_question(self.question, values, key) if self.question else None,
             api_key=key,
             paths=self.paths[plan.task],
         )
+
+    @property
+    def _takes_file(self) -> bool:
+        return any("{file}" in text for text in (*self.arguments, *self.environment.values()))
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:
         """By what its lines were said to mean, by what Python programs say, and by how it ended."""

@@ -123,6 +123,7 @@ class LlamaServer:
     """The adapter."""
 
     name = NAME
+    tasks = tuple(Task)
 
     # Told to leave it is gone in some ms, in a second if it streams. SIGTERM alone would leave it waiting for the word
     # on its standard input; a second SIGTERM ends it at once, and so it does a request whose client stays.
@@ -182,6 +183,7 @@ class LlamaServer:
             stdin=Stdin.FIFO,
             host=plan.host,
             port=plan.port,
+            model_path=plan.files.weights[0],
             model_field=plan.served_name,
             api_key=plan.api_key,
             liveness=openai.liveness("/health"),

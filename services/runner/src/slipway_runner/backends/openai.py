@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from slipway_service.fault import Reason
@@ -47,6 +48,7 @@ def launch(
     environment: Mapping[str, str],
     rules: Rules,
     reader: Reader,
+    model_path: Path | None = None,
     model: str | None = None,
     api_key: str | None = None,
     paths: Mapping[str, str] | None = None,
@@ -63,6 +65,7 @@ def launch(
         environment: the adapter's own variables; see `build_environment`.
         rules: the variables that the caller may add.
         reader: of its output.
+        model_path: what it is given; None is the directory.
         model: what requests must name; None is the plan's name.
         api_key: the key that it was given; None if it knows none.
         paths: its path for each of the gateway's; None if they are the same.
@@ -81,6 +84,7 @@ def launch(
         stdin=Stdin.NULL,
         host=plan.host,
         port=plan.port,
+        model_path=model_path or plan.files.root,
         model_field=model,
         api_key=api_key,
         liveness=liveness(health, judge=judge_health),

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from slipway_service.fault import Fault, FieldViolation, Reason
 
-from slipway_runner.backends.base import LaunchPlan, ModelFiles, Settings
+from slipway_runner.backends.base import LaunchPlan, ModelFiles, Settings, shown_name
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -33,7 +33,7 @@ def refuse_remote_code(files: ModelFiles, *, allowed: bool) -> None:
 def _untaken(plan: LaunchPlan, takes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for field in fields(Settings):
         if getattr(plan.settings, field.name) is not None and field.name not in takes:
-            yield field.name, f"is no setting of {plan.found.backend}"
+            yield shown_name(field), f"is no setting of {plan.found.backend}"
 
 
 def _out_of_bounds(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -47,4 +47,4 @@ def _out_of_bounds(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "dtype", f"must be one of {', '.join(DTYPES)}"
     share = settings.device_memory_share
     if share is not None and not 0 < share <= 1:
-        yield "device_memory_share", "must be greater than 0 and at most 1"
+        yield "gpu_memory_utilization", "must be greater than 0 and at most 1"

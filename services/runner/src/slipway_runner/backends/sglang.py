@@ -65,6 +65,7 @@ class Sglang:
     """The adapter."""
 
     name = NAME
+    tasks = (Task.GENERATE, Task.EMBED)
 
     # Its draining of requests has no limit; a child that fails sends SIGQUIT, upon which it kills its own tree.
     stop_ladder = (StopStep(SIGTERM, 20.0), StopStep(SIGKILL, 30.0))
@@ -96,7 +97,7 @@ class Sglang:
         """It runs safetensors on GPUs."""
         if files.format is not Format.SAFETENSORS:
             return f"SGLang is used for safetensors, and {files.name} is {files.format}"
-        if task is Task.RERANK:
+        if task not in self.tasks:
             return "SGLang is not used for reranking"
         if task is Task.GENERATE and not generates(files):
             return why_no_text(files)

@@ -53,9 +53,6 @@ from slipway_runner.progress.signals import (
 
 NAME = "transformers"
 
-LOAD_SECONDS = 600.0
-"""Of silence while it loads: it says nothing while it moves one big tensor, or compiles."""
-
 _NEEDS = ("transformers", "torch", "accelerate", "fastapi", "uvicorn")
 
 FLAGS: Rules = {
@@ -77,6 +74,7 @@ class TransformersServe:
     """The adapter."""
 
     name = NAME
+    tasks = (Task.GENERATE,)
 
     # uvicorn waits for streams without a limit, and a second SIGTERM changes nothing; SIGINT after it ends it at once.
     stop_ladder = (StopStep(SIGTERM, 5.0), StopStep(SIGINT, 10.0), StopStep(SIGKILL, 20.0))
@@ -114,7 +112,7 @@ class TransformersServe:
         """It generates text; it has no embeddings and no reranking."""
         if files.format is not Format.SAFETENSORS:
             return f"transformers serve is used for safetensors, and {files.name} is {files.format}"
-        if task is not Task.GENERATE:
+        if task not in self.tasks:
             return f"transformers serve has no endpoint to {task}"
         if not generates(files):
             return why_no_text(files)
@@ -138,7 +136,7 @@ class TransformersServe:
             rules=ENVIRONMENT,
             reader=TransformersReader(plan.files),
             model=model,
-            load=post("/load_model", {"model": model}, headers={}, timeout=LOAD_SECONDS),
+            load=post("/load_model", {"model": model}, headers={}, timeout=openai.QUESTION_SECONDS),
         )
 
     def explain(self, end: End, causes: tuple[Cause, ...], last_lines: tuple[str, ...]) -> Cause:

@@ -109,6 +109,7 @@ class Vllm:
     """The adapter."""
 
     name = NAME
+    tasks = tuple(Task)
 
     # While its workers start it swallows a SIGTERM and goes on; a second one ends it.
     stop_ladder = (StopStep(SIGTERM, 15.0), StopStep(SIGTERM, 15.0), StopStep(SIGKILL, 30.0))

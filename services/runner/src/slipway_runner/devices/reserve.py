@@ -64,13 +64,14 @@ class Reservations:
 
     def available(self, device: Device, but: str = "") -> int:
         """Return the bytes of a device that nobody uses, or has claimed except the owner `but`."""
-        return max(0, device.memory_free - self._claimed(device, but))
+        return max(0, device.memory_free - self.claimed(device, but))
 
     def attainable(self, device: Device) -> int:
         """Return the bytes of a device that nobody has claimed, in use or not."""
-        return max(0, device.memory_total - self._claimed(device))
+        return max(0, device.memory_total - self.claimed(device))
 
-    def _claimed(self, device: Device, but: str = "") -> int:
+    def claimed(self, device: Device, but: str = "") -> int:
+        """Return the bytes of a device that are claimed, except by the owner `but`, and not taken yet."""
         others = [claim for owner, claim in self._claims.items() if owner != but]
         in_its_way = [claim for claim in others if not (claim.waits and but in self._claims)]
         return sum(_outstanding(claim, device) for claim in in_its_way)

@@ -48,7 +48,7 @@ class Activities:
             try:
                 await activity()
             except Fault as fault:
-                self._broken(name, Cause(fault.reason, fault.text))
+                self._broken(name, Cause.of(fault))
             except Exception as error:
                 _log.exception("activity failed", model=self._model_id, activity=name)
                 self._broken(name, Cause(Reason.INTERNAL, f"internal error in {name}: {error!r}"))

@@ -15,7 +15,7 @@ from slipway_runner.models.means import Means
 from slipway_runner.models.saved import Saved, Started
 from slipway_runner.models.states import Command, Life, State, Step
 from slipway_runner.models.supervisor import Owner, Supervisor
-from slipway_runner.process import members, orphans, ports
+from slipway_runner.process import members, orphans, ports, proc
 from slipway_runner.process.adopt import Fate, fate
 from slipway_runner.process.journal import Unreadable
 from slipway_runner.process.ports import Owner as PortOwner
@@ -76,7 +76,8 @@ async def _remove_folders(means: Means, *, keep: Collection[str]) -> None:
 async def _look(saved: Saved, means: Means) -> _Found:
     """What became of the process, and how it is asked; a process that cannot be asked any more is not kept."""
     if saved.started is None:
-        return _Found(saved=saved, fate=Fate.GONE, launch=None)
+        rebooted = saved.boot_id not in {"", proc.boot_id()}
+        return _Found(saved=saved, fate=Fate.REBOOTED if rebooted else Fate.GONE, launch=None)
     became = fate(saved.started.trace)
     if became in {Fate.GONE, Fate.REBOOTED}:
         return _Found(saved=saved, fate=became, launch=None)
@@ -120,15 +121,15 @@ def _step(found: _Found, means: Means, *, answering: bool) -> Step:
     life: Life = found.saved.life
     rules = means.numbers.rules(found.saved.model.spec.restart_policy)
     if found.refusal is not None:
-        cause = Cause(found.refusal.reason, found.refusal.text)
+        cause = Cause.of(found.refusal)
         return states.refused(life, cause)
-    if found.saved.started is None:
-        return states.resumed(life)
     match found.fate:
         case Fate.ALIVE:
             return states.adopted(life, answering=answering)
         case Fate.REBOOTED:
             return states.rebooted(life, rules)
+        case _ if found.saved.started is None:
+            return states.resumed(life)
         case _:
             return states.lost(life, means.wall(), rules, remains=found.fate is Fate.HEADLESS)
 

@@ -47,11 +47,11 @@ class Asker:
             return response.status, await _beginning(response)
 
     async def events(self, launch: Launch, question: HttpQuestion) -> AsyncGenerator[str, None]:
-        """The `data:` of each server-sent event of the answer; `question.timeout` is how long it may be silent.
+        """The `data:` of each server-sent event of the answer, however long it is silent: that is for the stall timer.
 
-        Raises what aiohttp raises, TimeoutError and OSError.
+        Raises what aiohttp raises, and OSError.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=question.timeout, sock_read=question.timeout)
+        timeout = aiohttp.ClientTimeout(total=None)
         async with self._request(launch, question, timeout) as response, aclosing(_lines(response)) as lines:
             async for line in lines:
                 if line.startswith("data:"):

@@ -29,7 +29,7 @@ def make_plan(spec: Spec, description: Description, facts_of: FactsOf, around: S
 
     Raises:
         Fault: VARIANT_NOT_FOUND, MODEL_FILE_MISSING, BACKEND_UNAVAILABLE, BACKEND_UNSUITABLE, REMOTE_CODE_REQUIRED,
-            DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT.
+            DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, INVALID_FIELDS.
     """
     refusal: Fault | None = None
     for variant in _variants(spec, description):
@@ -145,12 +145,15 @@ def _asked_for(spec: Spec, variants: tuple[Variant, ...], description: Descripti
                 raise _nothing_whole((variant,), description, field)
             return variant
     known = ", ".join(variant.name for variant in variants) or "none"
-    text = f"{description.name} has no {spec.variant or spec.file}; its variants: {known}"
-    raise Fault(Reason.VARIANT_NOT_FOUND, text, fields=(FieldViolation(field, text),))
+    wanted = spec.variant or spec.file
+    text = f"{description.name} has no {wanted}; its variants: {known}"
+    raise Fault(Reason.VARIANT_NOT_FOUND, text, fields=(FieldViolation(field, text),), resource=wanted)
 
 
 def _nothing_whole(variants: tuple[Variant, ...], description: Description, field: str = "") -> Fault:
     if missing := [path for variant in variants for path in variant.missing]:
         text = f"{description.name} lacks {', '.join(missing)}"
-        return Fault(Reason.MODEL_FILE_MISSING, text, fields=(FieldViolation(field, text),) if field else ())
-    return Fault(Reason.VARIANT_NOT_FOUND, f"{description.name} has no weights in a format that is known here")
+        fields = (FieldViolation(field, text),) if field else ()
+        return Fault(Reason.MODEL_FILE_MISSING, text, fields=fields, resource=missing[0])
+    text = f"{description.name} has no weights in a format that is known here"
+    return Fault(Reason.VARIANT_NOT_FOUND, text, resource=description.name)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, FieldViolation, Reason
 
 from slipway_runner.backends.base import Task
 from slipway_runner.devices.device import Device
@@ -114,6 +114,10 @@ class Fleet:
         """What the next runner will find; whether the disk takes it can be read there."""
         return self._means.scribe
 
+    def claimed(self, device: Device) -> int:
+        """Bytes of a device that loads under way have claimed and not taken yet."""
+        return self._means.reservations.claimed(device)
+
     def log(self, model_id: str) -> LogFile:
         """What the model's backend writes, of all its starts. Raises Fault: MODEL_NOT_FOUND."""
         return self._roster.get(model_id).log
@@ -143,7 +147,7 @@ class Fleet:
             activation: whether it becomes the active model when it is LOADED.
             evict: other models may be unloaded to make room; see `planning.removable_for_room`.
             replaces: id of a model to take over from: it is unloaded once this one is LOADED, which becomes active if
-                that one was.
+                that one was and has the same task.
             unload_first: where both do not fit, that one may be unloaded before.
             validate_only: do every check and change nothing; the model answered has no uid.
 
@@ -263,7 +267,8 @@ class Fleet:
         """
         model = self._roster.get(model_id).model
         if task not in {None, model.task}:
-            raise Fault(Reason.INVALID_FIELDS, f"{model_id} serves {model.task}, not {task}")
+            text = f"{model_id} serves {model.task}, not {task}"
+            raise Fault(Reason.INVALID_FIELDS, text, fields=(FieldViolation("task", text),))
         if model.state is not State.LOADED:
             raise Fault(Reason.MODEL_NOT_LOADED, f"{model_id} is {model.state}; only a LOADED model can be active")
         before = self._means.active.set(model.task, model_id, expected)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import anyio
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, FieldViolation, Reason
 
 from slipway_runner.models import states
 from slipway_runner.models.gate import Gate
@@ -64,7 +64,9 @@ class Load:
             planner = await ask_source(order.spec, self._means)
         except Fault as fault:
             return self._join_unasked(fault, replaced)
-        if self._roster.serving(order.model_id) is not None:
+        if (serving := self._roster.serving(order.model_id)) is not None:
+            if self._asked_alike(serving, planner.commit):
+                return self._joined(serving, replaced)
             wanted = await anyio.to_thread.run_sync(planner.plan, planner.total)
             if (joined := self._join(wanted, replaced)) is not None:
                 return joined
@@ -79,7 +81,8 @@ class Load:
 
     def _replaced(self) -> Supervisor | None:
         if self._order.replaces == self._order.model_id:
-            raise Fault(Reason.INVALID_FIELDS, f"{self._order.model_id} cannot replace itself; choose another id")
+            text = f"{self._order.model_id} cannot replace itself; choose another id"
+            raise Fault(Reason.INVALID_FIELDS, text, fields=(FieldViolation("replaces", text),))
         return self._roster.get(self._order.replaces) if self._order.replaces else None
 
     def _join_unasked(self, fault: Fault, replaced: Supervisor | None) -> Loaded:
@@ -91,6 +94,10 @@ class Load:
             raise fault
         return self._joined(serving, replaced)
 
+    def _asked_alike(self, serving: Supervisor, commit: str) -> bool:
+        """Whether it came of the same words and commit: what was chosen for it depends on the memory of then, too."""
+        return serving.plan.asked == self._order.spec and serving.plan.commit == commit
+
     def _join(self, plan: Plan, replaced: Supervisor | None) -> Loaded | None:
         """Join the model of that id, if there is one.
 
@@ -98,6 +105,8 @@ class Load:
         """
         if (serving := self._roster.serving(self._order.model_id)) is None:
             return None
+        if self._asked_alike(serving, plan.commit):
+            return self._joined(serving, replaced)
         if differs := difference(serving.plan.identity, plan.identity):
             text = f"{self._order.model_id} runs with another spec: {differs}; choose another id"
             raise Fault(Reason.MODEL_ID_TAKEN, text)
@@ -127,7 +136,7 @@ class Load:
         order = self._order
         model = new_record(order.model_id, plan, order.activation, self._means.wall())
         if replaced is not None:
-            wish = Activation.ALWAYS if replaced.model.active else order.activation
+            wish = Activation.ALWAYS if replaced.model.active_for(plan.task) else order.activation
             model = replace(model, activation=wish, replaces=replaced.model.uid)
         evicted = tuple(one.model.id for one in leaving)
         if order.validate_only:

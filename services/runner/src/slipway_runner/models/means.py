@@ -12,7 +12,7 @@ from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, Precondition, Reason
 
 from slipway_runner.devices.device import Device
 from slipway_runner.devices.reserve import Reservations
@@ -173,9 +173,12 @@ class Means:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             text = f"the state directory does not take {folder}: {error.strerror}"
-            raise Fault(Reason.DISK_FULL if full else Reason.DISK_FAULT, text) from error
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise Fault(Reason.DISK_FAULT, text) from error
+            free = shutil.disk_usage(self.state_dir).free
+            disk = Precondition("DISK", str(self.state_dir), f"{error.strerror}; free_bytes={free}")
+            raise Fault(Reason.DISK_FULL, text, facts={"free": str(free)}, preconditions=(disk,)) from error
 
     async def remove_folder(self, folder: Path) -> None:
         """Remove a model's directory, which nobody will ask for again."""

@@ -21,28 +21,33 @@ def candidates(spec: Spec, devices: tuple[Device, ...]) -> Iterator[tuple[Device
     The empty set is the CPU.
 
     Raises:
-        Fault: DEVICE_NOT_FOUND.
+        Fault: DEVICE_NOT_FOUND; INVALID_FIELDS, devices are asked for that are not of the kind asked for.
     """
-    if spec.devices:
-        yield _asked_for(spec.devices, devices)
-        return
     wanted = spec.settings.device
+    if spec.devices:
+        yield _asked_for(spec.devices, wanted, devices)
+        return
     gpus = [one for one in devices if one.usable and one.kind is not DeviceKind.CPU and wanted in {None, one.kind}]
     for _, same in groupby(sorted(gpus, key=_kind), key=_kind):
         yield tuple(same)
     if wanted in {None, DeviceKind.CPU}:
         yield ()
     elif not gpus:
-        raise _wrong("spec.settings.device", f"this host has no {wanted} device; it has {_told(devices)}")
+        text = f"this host has no {wanted} device; it has {_told(devices)}"
+        raise _wrong("spec.settings.device", text, wanted)
 
 
-def _asked_for(uuids: tuple[str, ...], devices: tuple[Device, ...]) -> tuple[Device, ...]:
+def _asked_for(uuids: tuple[str, ...], wanted: DeviceKind | None, devices: tuple[Device, ...]) -> tuple[Device, ...]:
     known = {device.uuid: device for device in devices}
     for index, uuid in enumerate(uuids):
         if uuid not in known:
-            raise _wrong(f"spec.devices[{index}]", f"this host has no device {uuid}; it has {_told(devices)}")
+            raise _wrong(f"spec.devices[{index}]", f"this host has no device {uuid}; it has {_told(devices)}", uuid)
         if not known[uuid].usable:
-            raise _wrong(f"spec.devices[{index}]", f"{uuid} cannot be used: {known[uuid].why_not}")
+            raise _wrong(f"spec.devices[{index}]", f"{uuid} cannot be used: {known[uuid].why_not}", uuid)
+        if wanted not in {None, known[uuid].kind}:
+            text = f"{uuid} is a {known[uuid].kind} device, and the settings ask for {wanted}: leave one of them out"
+            both = (f"spec.devices[{index}]", "spec.settings.device")
+            raise Fault(Reason.INVALID_FIELDS, text, fields=tuple(FieldViolation(one, text) for one in both))
     return tuple(known[uuid] for uuid in uuids if uuid != CPU_UUID)
 
 
@@ -85,8 +90,8 @@ def placed(
     raise insufficient([(device, -(-needed // len(devices)), free[device.uuid]) for device in devices])
 
 
-def _wrong(field: str, text: str) -> Fault:
-    return Fault(Reason.DEVICE_NOT_FOUND, text, fields=(FieldViolation(field, text),))
+def _wrong(field: str, text: str, device: str) -> Fault:
+    return Fault(Reason.DEVICE_NOT_FOUND, text, fields=(FieldViolation(field, text),), resource=device)
 
 
 def _kind(device: Device) -> str:

@@ -26,9 +26,14 @@ Free = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """What is known of a source, and how plans are made of it. Making one may read headers: it blocks, milliseconds."""
+    """What is known of a source, and how plans are made of it. Making one may read headers: it blocks, milliseconds.
+
+    Attributes:
+        commit: what the revision means now; empty for a path.
+    """
 
     spec: Spec
+    commit: str
     devices: tuple[Device, ...]
     _make: Callable[[Surroundings], Plan]
     _means: Means
@@ -92,9 +97,9 @@ async def ask_source(spec: Spec, means: Means) -> Planner:
             made = make_plan(wanted, description, lambda it: read_facts(root, str(it.files[0].path), it.format), around)
             return replace(made, asked=spec)
 
-        return Planner(spec, devices, make, means)
+        return Planner(spec, "", devices, make, means)
     found = await means.snapshots.describe(spec.source)
-    return Planner(spec, devices, lambda around: _of_repo(spec, found, around), means)
+    return Planner(spec, found.commit, devices, lambda around: _of_repo(spec, found, around), means)
 
 
 # Nobody knows when it is back; its restart takes seconds.

@@ -48,7 +48,7 @@ class Model:
         error: why, in ERROR and RESTARTING.
         exit: how its process ended last by itself.
         model_path: what the backend was given.
-        settings_in_force: as the backend told them or was given them.
+        settings_in_force: as the backend told them; see `Reader.in_force`.
         pid: of the leader, 0 when nothing runs.
         pids: of all its processes when this was written, or those that leaked.
         port: on loopback, 0 when nothing runs.
@@ -102,6 +102,10 @@ class Model:
     leaving: str = ""
     replaces: str = ""
     message: str = ""
+
+    def active_for(self, task: Task) -> bool:
+        """Whether it is the active model of that task."""
+        return self.active and self.task is task
 
 
 def message_of(state: State, why: str, progress: LoadProgress | None) -> str:

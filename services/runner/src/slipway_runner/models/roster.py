@@ -27,7 +27,8 @@ class Roster:
         """The one of that id. Raises Fault: MODEL_NOT_FOUND."""
         if (found := self._supervisors.get(model_id)) is None:
             known = ", ".join(sorted(self._supervisors)) or "none"
-            raise Fault(Reason.MODEL_NOT_FOUND, f"there is no model {model_id}; models here: {known}")
+            text = f"there is no model {model_id}; models here: {known}"
+            raise Fault(Reason.MODEL_NOT_FOUND, text, resource=f"models/{model_id}")
         return found
 
     def find(self, model_id: str) -> Supervisor | None:

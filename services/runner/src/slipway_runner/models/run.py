@@ -80,7 +80,7 @@ class Run:
                 beside.cancel_scope.cancel()
         except* Fault as faults:
             fault = _first(faults)
-            self._fail(Cause(fault.reason, fault.text))
+            self._fail(Cause.of(fault))
         finally:
             if self._on.listener == self._hear:  # else the next run has begun to listen
                 self._on.listener = None
@@ -158,7 +158,8 @@ class Run:
         self._enter(LoadStage.VERIFYING)
         missing = [path for path in self._plan.wanted if not (snapshot.root / path).exists()]
         if missing:
-            raise Fault(Reason.MODEL_FILE_MISSING, f"{self._plan.name} lacks {', '.join(missing)} in {snapshot.root}")
+            text = f"{self._plan.name} lacks {', '.join(missing)} in {snapshot.root}"
+            raise Fault(Reason.MODEL_FILE_MISSING, text, resource=missing[0])
         plan = self._plan
         facts = await anyio.to_thread.run_sync(read_facts, snapshot.root, plan.weights[0], plan.format)
         self._plan = self._on.plan = plan.knowing(facts, self._on.backend)
@@ -213,7 +214,7 @@ class Run:
         except OSError as error:
             raise Fault(Reason.BACKEND_UNAVAILABLE, f"{launch.argv[0]} cannot be started: {error}") from error
         trace = Trace(boot_id=proc.boot_id(), family=running.family)
-        self._on.model = replace(self._on.model, model_path=str(plan.files.weights[0]))
+        self._on.model = replace(self._on.model, model_path=str(launch.model_path))
         self._on.attach(running, launch, Started(trace=trace, plan=plan, log_start=log_start, stdin=stdin))
         self._on.save()
 

@@ -48,12 +48,18 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A model as the journal holds it; `started` is None while it has no process."""
+    """A model as the journal holds it.
+
+    Attributes:
+        started: its process, None while it has none.
+        boot_id: the boot of the host that this was written in; empty in entries of a version that did not say it.
+    """
 
     model: Model
     life: Life
     plan: Plan
     started: Started | None = None
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,7 +196,7 @@ class LocalPaths:
             allowed = ", ".join(map(str, self.roots)) or "none is configured"
             raise _wrong(Reason.PATH_NOT_ALLOWED, f"{path} lies outside the roots for models ({allowed})")
         if not real.exists():
-            raise _wrong(Reason.MODEL_FILE_MISSING, f"there is no {path}")
+            raise _wrong(Reason.MODEL_FILE_MISSING, f"there is no {path}", resource=str(path))
         return real
 
     def _files(self, root: Path, *, deep: bool) -> Iterable[RepoFile]:
@@ -217,8 +217,8 @@ class LocalPaths:
         return any(real.is_relative_to(os.path.realpath(root)) for root in self.roots)
 
 
-def _wrong(reason: Reason, text: str) -> Fault:
-    return Fault(reason, text, fields=(FieldViolation("spec.path", text),))
+def _wrong(reason: Reason, text: str, *, resource: str = "") -> Fault:
+    return Fault(reason, text, fields=(FieldViolation("spec.path", text),), resource=resource)
 
 
 def _path(file: RepoFile) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from slipway_runner.backends.base import Settings, Task
+from slipway_runner.backends.base import Settings, Task, shown_name
 from slipway_runner.models.states import RestartPolicy
 
 
@@ -83,7 +83,7 @@ def difference(have: Spec, want: Spec) -> str:
 
 def _differing(have: Any, want: Any, without: tuple[str, ...] = ()) -> list[str]:
     return [
-        f"{name.name} {_told(mine)}, asked for {_told(theirs)}"
+        f"{shown_name(name)} {_told(mine)}, asked for {_told(theirs)}"
         for name in fields(have)
         if name.name not in without and (mine := getattr(have, name.name)) != (theirs := getattr(want, name.name))
     ]

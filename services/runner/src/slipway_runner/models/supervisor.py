@@ -27,6 +27,7 @@ from slipway_runner.models.run import Run
 from slipway_runner.models.saved import Saved, Started
 from slipway_runner.models.states import Command, Life, Rules, State
 from slipway_runner.models.teardown import bring_down
+from slipway_runner.process import proc
 from slipway_runner.process.logfile import LogFile
 from slipway_runner.process.running import Running
 from slipway_runner.progress.signals import Cause, Signal
@@ -120,7 +121,8 @@ class Supervisor:
     def begin(self, commands: tuple[Command, ...]) -> None:
         """Start what a life begins with. Raises Fault: as `Means.make_folder`."""
         self.means.make_folder(self.model.uid)
-        self._publish(entered=False)
+        self._count_active(self.life.state, commands)
+        self._publish(entered=self.life.state is not self.model.state)  # it may be another since it was written down
         self._take(self.life, commands)
 
     def apply(self, event: states.Event, **changes: Any) -> bool:
@@ -172,7 +174,7 @@ class Supervisor:
     def take_over(self, other: "Supervisor") -> None:
         """Take the place of another as soon as it is LOADED, where it may."""
         if self.life.state is State.LOADED:
-            if other.model.active:
+            if other.model.active_for(self.model.task):
                 before = self.means.active.set(self.model.task, self.model.id)
                 self._owner.active_changed(before, self.model.id)
             other.unload(why=f"{self.model.id} has taken over")
@@ -195,7 +197,7 @@ class Supervisor:
         if Command.ACTIVATE in commands:
             before = active.get(self.model.task)
             replaced = self._owner.by_uid(self.model.replaces)
-            takes_over = replaced is not None and replaced.model.active
+            takes_over = replaced is not None and replaced.model.active_for(self.model.task)
             wish = Activation.ALWAYS if takes_over else self.model.activation
             if active.activate(self.model.task, self.model.id, wish):
                 self._owner.active_changed(before, None)
@@ -367,7 +369,9 @@ class Supervisor:
         """Write down what the next runner must know."""
         if self.life.state is not State.UNLOADED:
             started = self.attached.started if self.attached else None
-            self.means.scribe.save(Saved(model=self.model, life=self.life, plan=self.plan, started=started))
+            self.means.scribe.save(
+                Saved(model=self.model, life=self.life, plan=self.plan, started=started, boot_id=proc.boot_id())
+            )
 
     def _finish_uid(self) -> None:
         """Nobody will ask for this uid again."""

@@ -9,12 +9,16 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 _KEEP_SIZE = 0x01
 _PUNCH_HOLE = 0x02
 # Holes are made of whole blocks; 4 KiB is a block on every file system that can do it, and a multiple is always
 # allowed.
 _BLOCK = 4096
+
+# It may hold prompts.
+_PRIVATE = 0o600
 
 # At most this much is read at once, so that a log that grew while nobody looked cannot fill the memory.
 READ_BYTES = 256 * 1024
@@ -54,11 +58,17 @@ class LogFile:
         """
         try:
             with self.path.open("rb") as file:
-                start = max(offset, _first_kept(file.fileno()))
-                file.seek(start)
-                return Piece(start, file.read(limit))
+                return read_piece(file, offset, limit)
         except FileNotFoundError:
             return Piece(offset, b"")
+
+    def open(self) -> BinaryIO:
+        """Open it for `read_piece`, made if it is not there yet; so it can be read to its end though it is removed.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        return open(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, _PRIVATE), "rb", buffering=0)
 
     def last_lines(self, count: int, *, within: int = 64 * 1024, width: int = 1000) -> tuple[str, ...]:
         """The last `count` lines of the last `within` bytes, each at most `width` characters; the first may be cut."""
@@ -80,6 +90,13 @@ class LogFile:
             return _punch(descriptor, end)
         finally:
             os.close(descriptor)
+
+
+def read_piece(file: BinaryIO, offset: int, limit: int = READ_BYTES) -> Piece:
+    """As `LogFile.read`, of a log that is open."""
+    start = max(offset, _first_kept(file.fileno()))
+    file.seek(start)
+    return Piece(start, file.read(limit))
 
 
 def _first_kept(descriptor: int) -> int:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import Self
 
-from slipway_service.fault import Reason
+from slipway_service.fault import Fault, Link, Precondition, Reason
 
 
 class LoadStage(StrEnum):
@@ -77,10 +78,44 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why it fails, or will: remembered until the process ends, the first one wins over later ones."""
+    """Why it fails, or will: remembered until the process ends, the first one wins over later ones.
+
+    What follows `text` are the details of the `Fault` that it was, see there.
+    """
 
     reason: Reason
     text: str
+    facts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    retry_after: float | None = None
+    preconditions: tuple[Precondition, ...] = ()
+    link: Link | None = None
+    resource: str = ""
+
+    @classmethod
+    def of(cls, fault: Fault) -> Self:
+        """What of a fault is kept with a model: all but the fields of the request, which is over."""
+        return cls(
+            reason=fault.reason,
+            text=fault.text,
+            facts=fault.facts,
+            retry_after=fault.retry_after,
+            preconditions=fault.preconditions,
+            link=fault.link,
+            resource=fault.resource,
+        )
+
+    @property
+    def fault(self) -> Fault:
+        """It as a fault, with its details."""
+        return Fault(
+            self.reason,
+            self.text,
+            facts=self.facts,
+            retry_after=self.retry_after,
+            preconditions=self.preconditions,
+            link=self.link,
+            resource=self.resource,
+        )
 
 
 @dataclass(frozen=True, slots=True)

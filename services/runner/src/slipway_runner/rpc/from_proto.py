@@ -61,6 +61,13 @@ def activation(value: int) -> Activation:
     return _ACTIVATIONS[value]
 
 
+def state(value: int) -> int:
+    """One of `ModelState`. Raises ValueError: the unspecified one, or a number that this build does not know."""
+    if value not in model_pb2.ModelState.values() or value == model_pb2.MODEL_STATE_UNSPECIFIED:
+        raise ValueError("must be a MODEL_STATE_…, and not MODEL_STATE_UNSPECIFIED")
+    return value
+
+
 def seconds(value: Duration, *, least: float = 0.0, most: float = _DAY_SECONDS) -> float:
     """A duration in seconds. Raises ValueError: outside the bounds."""
     found = value.ToNanoseconds() / 1e9

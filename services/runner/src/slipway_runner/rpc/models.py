@@ -1,6 +1,7 @@
 """slipway.runner.v1.ModelService: each method checks its request, calls the fleet, converts the answer."""
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 from slipway.runner.v1 import model_service_pb2 as pb
@@ -60,6 +61,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             if not request.id and request.spec.WhichOneof("source"):
                 fields.parse("id", resource_id, spec.default_id)
             replaces = fields.parse("replaces", from_proto.MODEL_NAME, request.replaces).id if request.replaces else ""
+            fields.check("unload_first", bool(replaces) or not request.unload_first, "must be given with replaces")
         loaded = await self._fleet.load(
             spec,
             model_id,
@@ -92,11 +94,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         with Fields() as fields:
             size = fields.parse("page_size", PageSize.parse, request.page_size)
+            states = fields.parse_all("states", from_proto.state, request.states)
         after = self._tokens.open(request.page_token, request) or ""
         matching = (
             message
             for model in self._fleet.list()
-            if model.id > after and (message := self._message(model)).state in (request.states or [message.state])
+            if model.id > after and (message := self._message(model)).state in (states or [message.state])
         )
         models, more = fill_page(matching, size)
         token = self._tokens.seal(models[-1].name.removeprefix(to_proto.MODEL_PREFIX), request) if more else ""
@@ -128,10 +131,11 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         with Fields() as fields:
             name = fields.parse("name", from_proto.MODEL_NAME, request.name)
         offset = request.offset if request.HasField("offset") else None
-        async for piece in self._logs.read(name.id, offset, follow=request.follow):
-            await context.write(
-                pb.ReadModelLogsResponse(offset=piece.offset, text=piece.text, next_offset=piece.next_offset)
-            )
+        async with aclosing(self._logs.read(name.id, offset, follow=request.follow)) as pieces:
+            async for piece in pieces:
+                await context.write(
+                    pb.ReadModelLogsResponse(offset=piece.offset, text=piece.text, next_offset=piece.next_offset)
+                )
 
     def _message(self, model: Model) -> Any:
         return to_proto.model(model, endpoint=self._endpoint())

@@ -12,7 +12,7 @@ from slipway.registry.v1 import download_pb2
 from slipway.registry.v1.selection_pb2 import Selection
 from slipway.registry.v1.snapshot_service_pb2 import PinSnapshotResponse
 from slipway_client import Registry, Reset, SlipwayError, Synced, select
-from slipway_service.fault import Fault, Link, Precondition, Reason
+from slipway_service.fault import Fault, FieldViolation, Link, Precondition, Reason
 from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, FilePath, RepoId, Revision
@@ -218,7 +218,9 @@ def _faults(registry: Registry) -> Iterator[None]:
             facts=error.facts,
             retry_after=error.retry_after,
             preconditions=tuple(Precondition(it.type, it.subject, it.description) for it in error.preconditions),
+            fields=tuple(FieldViolation(it.field, it.description) for it in error.fields),
             link=next((Link(it.description, it.url) for it in error.help), None),
+            resource=error.resource,
         ) from error
 
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import anyio.to_thread
-from slipway.common.v1 import device_pb2
+from slipway.common.v1 import device_pb2, task_pb2
 from slipway.runner.v1 import runner_pb2, runner_service_pb2_grpc
 from slipway.runner.v1 import runner_service_pb2 as pb
 from slipway_client import Registry, SlipwayError
@@ -111,7 +111,9 @@ class RunnerService(runner_service_pb2_grpc.RunnerServiceServicer):
             instance_id=self._instance,
             version=metadata.version("slipway-runner"),
             start_time=timestamp(self._started),
-            devices=[_device(device, owners) for device in (inventory.cpu, *inventory.gpus)],
+            devices=[
+                _device(device, owners, self._fleet.claimed(device)) for device in (inventory.cpu, *inventory.gpus)
+            ],
             backends=backend_infos(self._backends),
             draining=self._fleet.draining,
             model_count=len(models),
@@ -143,6 +145,7 @@ def backend_infos(backends: Backends) -> list[runner_pb2.BackendInfo]:
     infos = [
         runner_pb2.BackendInfo(
             name=name,
+            tasks=_tasks(backends, name),
             usable=True,
             version=found.version,
             path=found.program[0],
@@ -150,25 +153,33 @@ def backend_infos(backends: Backends) -> list[runner_pb2.BackendInfo]:
         )
         for name, (_, found) in backends.usable.items()
     ]
-    infos += [runner_pb2.BackendInfo(name=name, why_not=it.why) for name, it in backends.unusable.items()]
+    infos += [
+        runner_pb2.BackendInfo(name=name, tasks=_tasks(backends, name), why_not=it.why)
+        for name, it in backends.unusable.items()
+    ]
     return sorted(infos, key=_by_name)
+
+
+def _tasks(backends: Backends, name: str) -> list[task_pb2.Task.ValueType]:
+    return [to_proto.TASKS[task] for task in backends.adapter(name).tasks]
 
 
 def _by_name(info: runner_pb2.BackendInfo) -> str:
     return info.name
 
 
-def _device(device: Device, owners: Mapping[int, str]) -> runner_pb2.Device:
+def _device(device: Device, owners: Mapping[int, str], reserved: int) -> runner_pb2.Device:
     return runner_pb2.Device(
         memory=device_pb2.DeviceMemory(
             device_id=device.uuid,
             kind=_KINDS[device.kind],
             total_bytes=device.memory_total,
-            free_bytes=device.memory_free,
+            free_bytes=max(0, device.memory_free - reserved),
         ),
         display_name=device.name,
         index=device.index,
         used_bytes=device.memory_used,
+        reserved_bytes=reserved,
         utilization=device.utilization,
         driver_version=device.driver,
         processes=[

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 
 from slipway.common.v1 import task_pb2
 from slipway.runner.v1 import model_pb2
-from slipway_service.fault import Fault
 from slipway_service.rpc_errors import to_status
 from slipway_service.times import duration, timestamp
 
@@ -50,7 +49,7 @@ def model(value: Model, *, endpoint: str) -> model_pb2.Model:
         spec=spec(value.spec),
         state=state(value.state),
         load_progress=progress(value.progress) if value.progress else None,
-        error=to_status(Fault(value.error.reason, value.error.text)) if value.error else None,
+        error=to_status(value.error.fault) if value.error else None,
         exit=process_exit(value.exit) if value.exit else None,
         commit=value.commit,
         snapshot=value.snapshot,

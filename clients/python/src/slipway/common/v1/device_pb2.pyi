@@ -32,7 +32,7 @@ class _DeviceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceKind
     DEVICE_KIND_AMD: _DeviceKind.ValueType  # 3
     """An AMD GPU."""
     DEVICE_KIND_INTEL: _DeviceKind.ValueType  # 4
-    """An Intel GPU."""
+    """An Intel GPU. Not found by the runner of this version."""
 
 class DeviceKind(_DeviceKind, metaclass=_DeviceKindEnumTypeWrapper):
     """Who makes a device, which decides the builds of a backend that can use it."""
@@ -46,7 +46,7 @@ DEVICE_KIND_NVIDIA: DeviceKind.ValueType  # 2
 DEVICE_KIND_AMD: DeviceKind.ValueType  # 3
 """An AMD GPU."""
 DEVICE_KIND_INTEL: DeviceKind.ValueType  # 4
-"""An Intel GPU."""
+"""An Intel GPU. Not found by the runner of this version."""
 Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
 
 @_typing.final
@@ -60,7 +60,9 @@ class DeviceMemory(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
-    """The device's stable id: `cpu`, an NVML UUID (`GPU-…`, `MIG-…`) or a PCI address (`0000:03:00.0`)."""
+    """The device's id: `cpu`, an NVML UUID (`GPU-…`, `MIG-…`), or for an AMD GPU `GPU-` and its unique id. They are stable; an AMD
+    GPU without a unique id has its index (`0`).
+    """
     kind: Global___DeviceKind.ValueType
     """What it is."""
     total_bytes: _builtins.int

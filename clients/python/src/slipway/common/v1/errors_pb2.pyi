@@ -25,7 +25,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_FIELDS: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT. One or more fields are wrong; BadRequest lists all of them with their paths."""
+    """INVALID_ARGUMENT. One or more fields are wrong; BadRequest lists all of them with their paths, the first 16 where there are
+    more. It is absent where the bytes are no message of the method's type.
+    """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT. The page token is not one of ours, or belongs to a list with another filter: start at the first page."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 3
@@ -35,9 +37,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 5
     """INTERNAL. A defect of ours; the log has it under the request id of RequestInfo."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 6
-    """UNAVAILABLE + RetryInfo. The server is shutting down or upgrading; another replica or the next process will answer."""
+    """UNAVAILABLE + RetryInfo. The server is shutting down or upgrading, or the runner is drained (DrainRunner) and takes no new
+    models; another replica or the next process will answer.
+    """
     ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 7
-    """DEADLINE_EXCEEDED. The server gave up at the caller's deadline; what had begun goes on unless the message says otherwise."""
+    """DEADLINE_EXCEEDED. Not sent by this version: at the caller's deadline gRPC itself ends the call; what had begun goes on."""
     ERROR_REASON_STREAM_STALLED: _ErrorReason.ValueType  # 8
     """UNAVAILABLE + RetryInfo. The client read nothing from the stream for a minute, so the server ended it; resume from the last cursor."""
     ERROR_REASON_SERVICE_NOT_FOUND: _ErrorReason.ValueType  # 9
@@ -153,20 +157,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REGISTRY_UNAVAILABLE: _ErrorReason.ValueType  # 125
     """UNAVAILABLE + RetryInfo. The registry could not be reached and the cache does not hold the model."""
     ERROR_REASON_DOWNLOAD_FAILED: _ErrorReason.ValueType  # 126
-    """UNAVAILABLE. The model's download failed; its own error is in the message."""
+    """UNAVAILABLE. Not sent by this version: a load whose download failed has the download's own reason."""
     ERROR_REASON_LOG_OFFSET_INVALID: _ErrorReason.ValueType  # 127
-    """INVALID_ARGUMENT. The log offset lies before what is kept or behind what is written."""
+    """INVALID_ARGUMENT. The log offset lies behind what is written."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a call or a resource failed. Every error carries a google.rpc.ErrorInfo whose `reason` is the name of one of these values
-    without the prefix `ERROR_REASON_` (for example `MODEL_NOT_FOUND`) and whose `domain` is `slipway`. Clients branch on the
-    reason, never on the text. Behind each value stands the status code that it is sent with.
+    """Why a call or a resource failed. Every error that a service sends carries a google.rpc.ErrorInfo whose `reason` is the name of
+    one of these values without the prefix `ERROR_REASON_` (for example `MODEL_NOT_FOUND`) and whose `domain` is `slipway`; what
+    gRPC itself refuses (a request above 4 MiB, a call at the caller's own deadline) has none. Clients branch on the reason, never
+    on the text. Behind each value stands the status code that it is sent with.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_FIELDS: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT. One or more fields are wrong; BadRequest lists all of them with their paths."""
+"""INVALID_ARGUMENT. One or more fields are wrong; BadRequest lists all of them with their paths, the first 16 where there are
+more. It is absent where the bytes are no message of the method's type.
+"""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT. The page token is not one of ours, or belongs to a list with another filter: start at the first page."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 3
@@ -176,9 +183,11 @@ ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 4
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 5
 """INTERNAL. A defect of ours; the log has it under the request id of RequestInfo."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 6
-"""UNAVAILABLE + RetryInfo. The server is shutting down or upgrading; another replica or the next process will answer."""
+"""UNAVAILABLE + RetryInfo. The server is shutting down or upgrading, or the runner is drained (DrainRunner) and takes no new
+models; another replica or the next process will answer.
+"""
 ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 7
-"""DEADLINE_EXCEEDED. The server gave up at the caller's deadline; what had begun goes on unless the message says otherwise."""
+"""DEADLINE_EXCEEDED. Not sent by this version: at the caller's deadline gRPC itself ends the call; what had begun goes on."""
 ERROR_REASON_STREAM_STALLED: ErrorReason.ValueType  # 8
 """UNAVAILABLE + RetryInfo. The client read nothing from the stream for a minute, so the server ended it; resume from the last cursor."""
 ERROR_REASON_SERVICE_NOT_FOUND: ErrorReason.ValueType  # 9
@@ -294,7 +303,7 @@ ERROR_REASON_PROCESS_LOST: ErrorReason.ValueType  # 124
 ERROR_REASON_REGISTRY_UNAVAILABLE: ErrorReason.ValueType  # 125
 """UNAVAILABLE + RetryInfo. The registry could not be reached and the cache does not hold the model."""
 ERROR_REASON_DOWNLOAD_FAILED: ErrorReason.ValueType  # 126
-"""UNAVAILABLE. The model's download failed; its own error is in the message."""
+"""UNAVAILABLE. Not sent by this version: a load whose download failed has the download's own reason."""
 ERROR_REASON_LOG_OFFSET_INVALID: ErrorReason.ValueType  # 127
-"""INVALID_ARGUMENT. The log offset lies before what is kept or behind what is written."""
+"""INVALID_ARGUMENT. The log offset lies behind what is written."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

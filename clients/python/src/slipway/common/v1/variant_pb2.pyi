@@ -189,7 +189,9 @@ class Variant(_message.Message):
     size_bytes: _builtins.int
     """Sum of `files`, bytes."""
     default: _builtins.bool
-    """Whether a download or load that chooses nothing takes this one. At most one variant of a commit has it."""
+    """Whether a download that chooses nothing takes this one; a load, too, unless it cannot run here (no backend, no memory): then
+    it takes the best variant of another format. At most one variant of a commit has it.
+    """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepoFile]:
         """The weight files; the parts of a split GGUF and the shards of an index in their order."""

@@ -404,7 +404,7 @@ class WatchDownloadsRequest(_message.Message):
 
     @_builtins.property
     def min_progress_interval(self) -> _duration_pb2.Duration:
-        """Shortest time between two progress batches; unset means 250 ms, less than 50 ms is taken as 50 ms."""
+        """Shortest time between two progress batches; unset means 250 ms, less than 50 ms is taken as 50 ms, negative is refused."""
 
     def __init__(
         self,

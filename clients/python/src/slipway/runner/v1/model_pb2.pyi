@@ -39,15 +39,17 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     MODEL_STATE_UNHEALTHY: _ModelState.ValueType  # 3
     """It runs and does not answer; it recovers, or is killed after 60 s."""
     MODEL_STATE_RESTARTING: _ModelState.ValueType  # 4
-    """Its processes are gone; it is started again at `retry_time`."""
+    """Its processes are being ended, and gone when `pid` is 0; it is started again at `retry_time`."""
     MODEL_STATE_UNLOADING: _ModelState.ValueType  # 5
     """Being stopped: requests drain, processes end, device memory returns."""
     MODEL_STATE_ERROR: _ModelState.ValueType  # 6
-    """Failed for the reason in `error`. Kept until it is unloaded or loaded again; holds no pin and, unless the reason is LEAKED,
-    no process and no memory.
+    """Failed for the reason in `error`. Kept until it is unloaded or loaded again. Its processes are being ended; when `pid` is 0
+    they are gone, and it holds no pin and no memory. With LEAKED some of them remain.
     """
     MODEL_STATE_UNLOADED: _ModelState.ValueType  # 7
-    """The final state: every process is gone and the device memory came back. Seen in events only."""
+    """The final state: every process is gone and the device memory came back. Seen in events, and in the answer of an UnloadModel
+    that had nothing to end.
+    """
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
     """Where a model is in its life."""
@@ -61,15 +63,17 @@ MODEL_STATE_LOADED: ModelState.ValueType  # 2
 MODEL_STATE_UNHEALTHY: ModelState.ValueType  # 3
 """It runs and does not answer; it recovers, or is killed after 60 s."""
 MODEL_STATE_RESTARTING: ModelState.ValueType  # 4
-"""Its processes are gone; it is started again at `retry_time`."""
+"""Its processes are being ended, and gone when `pid` is 0; it is started again at `retry_time`."""
 MODEL_STATE_UNLOADING: ModelState.ValueType  # 5
 """Being stopped: requests drain, processes end, device memory returns."""
 MODEL_STATE_ERROR: ModelState.ValueType  # 6
-"""Failed for the reason in `error`. Kept until it is unloaded or loaded again; holds no pin and, unless the reason is LEAKED,
-no process and no memory.
+"""Failed for the reason in `error`. Kept until it is unloaded or loaded again. Its processes are being ended; when `pid` is 0
+they are gone, and it holds no pin and no memory. With LEAKED some of them remain.
 """
 MODEL_STATE_UNLOADED: ModelState.ValueType  # 7
-"""The final state: every process is gone and the device memory came back. Seen in events only."""
+"""The final state: every process is gone and the device memory came back. Seen in events, and in the answer of an UnloadModel
+that had nothing to end.
+"""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
 class _LoadStage:
@@ -127,7 +131,7 @@ class _ProgressSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Progre
     PROGRESS_SOURCE_KERNEL: _ProgressSource.ValueType  # 3
     """Read from the kernel: how much of the weight files the backend's processes have read or mapped."""
     PROGRESS_SOURCE_ESTIMATED: _ProgressSource.ValueType  # 4
-    """Estimated from earlier loads of this model on this host."""
+    """Estimated from the last load of this model on this host, or by a rule of thumb where there was none."""
 
 class ProgressSource(_ProgressSource, metaclass=_ProgressSourceEnumTypeWrapper):
     """Where progress comes from, best first."""
@@ -141,7 +145,7 @@ PROGRESS_SOURCE_LOG: ProgressSource.ValueType  # 2
 PROGRESS_SOURCE_KERNEL: ProgressSource.ValueType  # 3
 """Read from the kernel: how much of the weight files the backend's processes have read or mapped."""
 PROGRESS_SOURCE_ESTIMATED: ProgressSource.ValueType  # 4
-"""Estimated from earlier loads of this model on this host."""
+"""Estimated from the last load of this model on this host, or by a rule of thumb where there was none."""
 Global___ProgressSource: _TypeAlias = ProgressSource  # noqa: Y015
 
 class _RestartPolicy:
@@ -155,7 +159,9 @@ class _RestartPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Restart
     RESTART_POLICY_NEVER: _RestartPolicy.ValueType  # 1
     """Never: it goes to ERROR."""
     RESTART_POLICY_ON_FAILURE: _RestartPolicy.ValueType  # 2
-    """After every end that nobody asked for, an exit code of 0 included, within the budget; not after a reboot of the host."""
+    """After every end that nobody asked for, an exit code of 0 included, within the budget; not after a reboot of the host. A load
+    that fails before it was LOADED goes to ERROR, unless its process was lost while the runner was away.
+    """
     RESTART_POLICY_ALWAYS: _RestartPolicy.ValueType  # 3
     """As ON_FAILURE, and also after a reboot of the host."""
 
@@ -167,7 +173,9 @@ RESTART_POLICY_UNSPECIFIED: RestartPolicy.ValueType  # 0
 RESTART_POLICY_NEVER: RestartPolicy.ValueType  # 1
 """Never: it goes to ERROR."""
 RESTART_POLICY_ON_FAILURE: RestartPolicy.ValueType  # 2
-"""After every end that nobody asked for, an exit code of 0 included, within the budget; not after a reboot of the host."""
+"""After every end that nobody asked for, an exit code of 0 included, within the budget; not after a reboot of the host. A load
+that fails before it was LOADED goes to ERROR, unless its process was lost while the runner was away.
+"""
 RESTART_POLICY_ALWAYS: RestartPolicy.ValueType  # 3
 """As ON_FAILURE, and also after a reboot of the host."""
 Global___RestartPolicy: _TypeAlias = RestartPolicy  # noqa: Y015
@@ -241,7 +249,7 @@ class RepoSource(_message.Message):
     REPO_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     repo_id: _builtins.str
-    """`owner/name`."""
+    """`owner/name`, or `name` alone for the Hub's oldest repositories."""
     revision: _builtins.str
     """Branch, tag, `refs/pr/N`, or a commit of 40 hex digits or a unique beginning of one; empty means `main`. It is resolved
     once; Model.commit is what runs.
@@ -278,7 +286,7 @@ class BackendSettings(_message.Message):
     context_length: _builtins.int
     """Context, tokens, 1 to 16,777,216."""
     gpu_layers: _builtins.int
-    """Layers kept on the GPU; -1 for all (llama-server)."""
+    """Layers kept on the GPU, 0 to 10,000; -1 for all (llama-server). Without effect on the CPU."""
     dtype: _builtins.str
     """`float16`, `bfloat16`, `float32` or `auto`."""
     tensor_parallel_size: _builtins.int
@@ -288,7 +296,9 @@ class BackendSettings(_message.Message):
     parallel_requests: _builtins.int
     """Requests served side by side, 1 to 1,024."""
     device: _builtins.str
-    """The kind of device to run on: `cpu`, `cuda`, `rocm` or `vulkan`; empty: what the model's devices are, else the CPU."""
+    """The kind of device to run on: `cpu`, `cuda`, `rocm` or `vulkan` (of which this version finds no devices); empty: what the
+    model's devices are, else the CPU.
+    """
     def __init__(
         self,
         *,
@@ -329,7 +339,10 @@ Global___BackendSettings: _TypeAlias = BackendSettings  # noqa: Y015
 
 @_typing.final
 class ModelSpec(_message.Message):
-    """What is to be run. Two specs are equal when every field is, after defaults are filled in and the revision is resolved."""
+    """What is to be run. Two specs are equal when every field is, after variant, task, backend and restart policy are filled in and
+    the revision is resolved. A start timeout or a setting left unset is not equal to the backend's default given explicitly. A
+    spec in the same words at the same commit is equal, whatever variant and backend would be chosen for it now.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -392,14 +405,16 @@ class ModelSpec(_message.Message):
     path: _builtins.str
     """A file or directory on this host, absolute, under a root that the runner's configuration allows."""
     variant: _builtins.str
-    """The variant to run by its name (`Q4_K_M`); empty for the default. Excludes `file`."""
+    """The variant to run by its name (`Q4_K_M`); empty for the default, or where that cannot run here (no backend, no memory) the
+    best of another format. Excludes `file`.
+    """
     file: _builtins.str
     """The weight file to run, a path within the repository or directory. Excludes `variant`."""
     task: _task_pb2.Task.ValueType
     """What it is served for; unspecified: from the files."""
     backend: _builtins.str
-    """`llama-server`, `vllm`, `transformers`, `sglang`, or the name of a command of the runner's configuration; empty: from
-    files, task and devices.
+    """`llama-server`, `vllm`, `transformers`, `sglang`, `infinity`, or the name of a command of the runner's configuration; empty:
+    from files, task and devices.
     """
     restart_policy: Global___RestartPolicy.ValueType
     """What happens when the backend ends by itself."""
@@ -420,8 +435,8 @@ class ModelSpec(_message.Message):
 
     @_builtins.property
     def flags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Further flags of the backend by their exact names without dashes in front (`rope-scaling`), from the backend's allow-list;
-        an empty value is a flag without one.
+        """Further flags of the backend by their exact names without dashes in front (`rope-scaling`), from the backend's allow-list. A
+        flag without a value is given by an empty one or `true`, and left out by `false`. Commands and `infinity` take none.
         """
 
     @_builtins.property
@@ -440,11 +455,11 @@ class ModelSpec(_message.Message):
 
     @_builtins.property
     def idle_ttl(self) -> _duration_pb2.Duration:
-        """Unload after so long without a request through the gateway; unset or 0: never."""
+        """Unload after so long without a request through the gateway, at most 365 days; unset or 0: never."""
 
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other names that the gateway routes to it. At most 16."""
+        """Other names that the gateway routes to it, made as ids are: without `/`. At most 16."""
 
     def __init__(
         self,
@@ -579,7 +594,7 @@ class Model(_message.Message):
     commit: _builtins.str
     """The commit that runs, 40 hex digits; empty for a path."""
     snapshot: _builtins.str
-    """The snapshot in the registry, `snapshots/{id}`; empty for a path."""
+    """The snapshot in the registry, `snapshots/{id}`; empty for a path, before the fetch, and where the registry was bypassed."""
     model_path: _builtins.str
     """The file or directory that the backend was given."""
     variant: _builtins.str
@@ -599,7 +614,7 @@ class Model(_message.Message):
     attempt: _builtins.int
     """Which start of the process this is, from 1."""
     restart_count: _builtins.int
-    """How often it was restarted after it had been LOADED."""
+    """How often it was restarted: when its backend ended after it had been LOADED, or at any time while the runner was away."""
     adopted: _builtins.bool
     """Whether this runner found it running rather than started it."""
     registry_bypassed: _builtins.bool
@@ -608,7 +623,7 @@ class Model(_message.Message):
     """One sentence for a person: what it does or waits for."""
     @_builtins.property
     def spec(self) -> Global___ModelSpec:
-        """What is run, defaults filled in."""
+        """What is run, with variant, task, backend and restart policy filled in."""
 
     @_builtins.property
     def load_progress(self) -> Global___LoadProgress:
@@ -624,7 +639,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def settings_in_force(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Settings in force, as the backend tells them or was given them: `n_ctx`, `n_gpu_layers`, `device`, `dtype` …"""
+        """Settings in force since it was LOADED, as the backend tells them: `context_length` (llama-server, vLLM, SGLang),
+        `parallel_requests` and `gpu_layers` (llama-server); empty for the others.
+        """
 
     @_builtins.property
     def pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -636,7 +653,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Devices it runs on."""
+        """GPUs it runs on, by their ids; empty on the CPU."""
 
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
@@ -656,7 +673,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def use_time(self) -> _timestamp_pb2.Timestamp:
-        """When the gateway last sent it a request; absent when never."""
+        """When a request through the gateway last began or ended, as it is asked for every 10 s; absent when never. Changes without an
+        event.
+        """
 
     def __init__(
         self,

@@ -73,11 +73,11 @@ class LoadModelRequest(_message.Message):
     evict: _builtins.bool
     """Other models may be unloaded to make room: the least recently used first, never a pinned or an active one."""
     replaces: _builtins.str
-    """A model to switch from, `models/{id}`: this one loads beside it, takes over where that one is active, and then that one
-    is unloaded; at once where this one is LOADED already.
+    """A model to switch from, `models/{id}`: this one loads beside it, takes over where that one is active for the same task, and
+    then that one is unloaded; at once where this one is LOADED already.
     """
     unload_first: _builtins.bool
-    """With `replaces`, where both do not fit: unload the old one first. Without it that is refused."""
+    """Where both do not fit, unload the old one first; else the load is refused then. Needs `replaces`."""
     validate_only: _builtins.bool
     """Does every check and says what would be run; changes nothing."""
     @_builtins.property
@@ -158,7 +158,9 @@ class UnloadModelRequest(_message.Message):
     """Acts only if the model still has this etag; empty acts regardless."""
     @_builtins.property
     def drain_timeout(self) -> _duration_pb2.Duration:
-        """How long requests in flight may take before the backend is stopped; unset means the runner's setting (30 s), 0 cuts them."""
+        """How long requests in flight may take before the backend is stopped, at most 24 h; unset means the runner's setting (30 s), 0
+        cuts them.
+        """
 
     def __init__(
         self,
@@ -272,7 +274,7 @@ class ListModelsRequest(_message.Message):
     """`next_page_token` of the page before; all other fields as then."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_model_pb2.ModelState.ValueType]:
-        """Only in one of these states; empty for all."""
+        """Only in one of these states; empty for all. MODEL_STATE_UNSPECIFIED and unknown ones are refused."""
 
     def __init__(
         self,
@@ -345,7 +347,7 @@ class WatchModelsRequest(_message.Message):
 
     @_builtins.property
     def min_progress_interval(self) -> _duration_pb2.Duration:
-        """Shortest time between two progress batches; unset means 250 ms, less than 50 ms is taken as 50 ms."""
+        """Shortest time between two progress batches; unset means 250 ms, less than 50 ms is taken as 50 ms, negative is refused."""
 
     def __init__(
         self,
@@ -417,7 +419,7 @@ class ReadModelLogsRequest(_message.Message):
     be gone, and then reading before what is kept begins there.
     """
     follow: _builtins.bool
-    """Go on with what is written, until the model is gone or the caller leaves."""
+    """Go on with what is written, to the last byte, until the model is gone or the caller leaves."""
     def __init__(
         self,
         *,
@@ -447,7 +449,9 @@ class ReadModelLogsResponse(_message.Message):
     offset: _builtins.int
     """Offset of the first byte of `text`."""
     text: _builtins.str
-    """What the backend wrote, standard output and standard error together; bytes that are not UTF-8 are replaced."""
+    """What the backend wrote, standard output and standard error together; bytes that are not UTF-8 are replaced. It ends between
+    characters: one that is only half written yet comes with its rest.
+    """
     next_offset: _builtins.int
     """Where to continue: the offset behind `text`."""
     def __init__(

@@ -86,8 +86,9 @@ class ModelServiceServicer:
         (loaded, or joins the load). A model in ERROR is loaded anew with a new uid. What is wrong with the request is an error
         here; what goes wrong afterwards is the model's `error`. Errors: INVALID_FIELDS, MODEL_ID_TAKEN (another spec; the
         message has the difference), MODEL_UNLOADING, MODEL_NOT_LOADED (it was there already and cannot replace another now),
-        BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, PATH_NOT_ALLOWED,
-        DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
+        MODEL_NOT_FOUND (the one to replace), BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED,
+        PATH_NOT_ALLOWED, MODEL_FILE_MISSING, DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED,
+        REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, HUB_UNREACHABLE and what else the registry's GetRepo has,
         VARIANT_NOT_FOUND, REGISTRY_UNAVAILABLE, DISK_FULL, DISK_FAULT, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -96,15 +97,16 @@ class ModelServiceServicer:
 
     def UnloadModel(self, request, context):
         """Stops a model and answers at once with the model in UNLOADING; a second call joins. It is UNLOADED, and then not found,
-        when its processes are gone and its memory came back. A download it had started goes on.
-        Errors: MODEL_NOT_FOUND, ETAG_MISMATCH.
+        when its processes are gone and its memory came back; at once where there is no process: in ERROR or RESTARTING with `pid`
+        0, or unloaded before and only to be loaded again on demand. A download it had started goes on.
+        Errors: INVALID_FIELDS, MODEL_NOT_FOUND, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Reads a model. Errors: MODEL_NOT_FOUND.
+        """Reads a model. Errors: INVALID_FIELDS, MODEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,14 +121,15 @@ class ModelServiceServicer:
 
     def WatchModels(self, request, context):
         """Streams every transition exactly once and the newest progress; see slipway.common.v1.Cursor.
-        Ends with OK only on `until_done`; with DRAINING when the runner stops.
+        Ends with OK only on `until_done`; with DRAINING when the runner stops. Errors: INVALID_FIELDS, DRAINING, STREAM_STALLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadModelLogs(self, request, context):
-        """Reads a backend's log from an offset. Errors: MODEL_NOT_FOUND, LOG_OFFSET_INVALID.
+        """Reads a backend's log from an offset. Errors: INVALID_FIELDS, MODEL_NOT_FOUND, LOG_OFFSET_INVALID, DISK_FAULT,
+        STREAM_STALLED, and DRAINING of a log that is followed when the runner stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +144,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetActiveModel(self, request, context):
-        """Says which model is active for a task. Errors: NO_ACTIVE_MODEL.
+        """Says which model is active for a task. Errors: INVALID_FIELDS, NO_ACTIVE_MODEL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,31 +38,35 @@ class ModelServiceStub:
     (loaded, or joins the load). A model in ERROR is loaded anew with a new uid. What is wrong with the request is an error
     here; what goes wrong afterwards is the model's `error`. Errors: INVALID_FIELDS, MODEL_ID_TAKEN (another spec; the
     message has the difference), MODEL_UNLOADING, MODEL_NOT_LOADED (it was there already and cannot replace another now),
-    BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, PATH_NOT_ALLOWED,
-    DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
+    MODEL_NOT_FOUND (the one to replace), BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED,
+    PATH_NOT_ALLOWED, MODEL_FILE_MISSING, DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED,
+    REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, HUB_UNREACHABLE and what else the registry's GetRepo has,
     VARIANT_NOT_FOUND, REGISTRY_UNAVAILABLE, DISK_FULL, DISK_FAULT, DRAINING.
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]
     """Stops a model and answers at once with the model in UNLOADING; a second call joins. It is UNLOADED, and then not found,
-    when its processes are gone and its memory came back. A download it had started goes on.
-    Errors: MODEL_NOT_FOUND, ETAG_MISMATCH.
+    when its processes are gone and its memory came back; at once where there is no process: in ERROR or RESTARTING with `pid`
+    0, or unloaded before and only to be loaded again on demand. A download it had started goes on.
+    Errors: INVALID_FIELDS, MODEL_NOT_FOUND, ETAG_MISMATCH.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
-    """Reads a model. Errors: MODEL_NOT_FOUND."""
+    """Reads a model. Errors: INVALID_FIELDS, MODEL_NOT_FOUND."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
     """Lists models by id. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID."""
     WatchModels: _grpc.UnaryStreamMultiCallable[_model_service_pb2.WatchModelsRequest, _model_service_pb2.WatchModelsResponse]
     """Streams every transition exactly once and the newest progress; see slipway.common.v1.Cursor.
-    Ends with OK only on `until_done`; with DRAINING when the runner stops.
+    Ends with OK only on `until_done`; with DRAINING when the runner stops. Errors: INVALID_FIELDS, DRAINING, STREAM_STALLED.
     """
     ReadModelLogs: _grpc.UnaryStreamMultiCallable[_model_service_pb2.ReadModelLogsRequest, _model_service_pb2.ReadModelLogsResponse]
-    """Reads a backend's log from an offset. Errors: MODEL_NOT_FOUND, LOG_OFFSET_INVALID."""
+    """Reads a backend's log from an offset. Errors: INVALID_FIELDS, MODEL_NOT_FOUND, LOG_OFFSET_INVALID, DISK_FAULT,
+    STREAM_STALLED, and DRAINING of a log that is followed when the runner stops.
+    """
     SetActiveModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.SetActiveModelRequest, _model_service_pb2.SetActiveModelResponse]
     """Makes a LOADED model the one that requests without a model go to. Errors: MODEL_NOT_FOUND, MODEL_NOT_LOADED,
     ACTIVE_MISMATCH, INVALID_FIELDS (the model does not serve the task).
     """
     GetActiveModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetActiveModelRequest, _model_service_pb2.GetActiveModelResponse]
-    """Says which model is active for a task. Errors: NO_ACTIVE_MODEL."""
+    """Says which model is active for a task. Errors: INVALID_FIELDS, NO_ACTIVE_MODEL."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -74,31 +78,35 @@ class ModelServiceAsyncStub(ModelServiceStub):
     (loaded, or joins the load). A model in ERROR is loaded anew with a new uid. What is wrong with the request is an error
     here; what goes wrong afterwards is the model's `error`. Errors: INVALID_FIELDS, MODEL_ID_TAKEN (another spec; the
     message has the difference), MODEL_UNLOADING, MODEL_NOT_LOADED (it was there already and cannot replace another now),
-    BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, PATH_NOT_ALLOWED,
-    DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
+    MODEL_NOT_FOUND (the one to replace), BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED,
+    PATH_NOT_ALLOWED, MODEL_FILE_MISSING, DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED,
+    REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, HUB_UNREACHABLE and what else the registry's GetRepo has,
     VARIANT_NOT_FOUND, REGISTRY_UNAVAILABLE, DISK_FULL, DISK_FAULT, DRAINING.
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Stops a model and answers at once with the model in UNLOADING; a second call joins. It is UNLOADED, and then not found,
-    when its processes are gone and its memory came back. A download it had started goes on.
-    Errors: MODEL_NOT_FOUND, ETAG_MISMATCH.
+    when its processes are gone and its memory came back; at once where there is no process: in ERROR or RESTARTING with `pid`
+    0, or unloaded before and only to be loaded again on demand. A download it had started goes on.
+    Errors: INVALID_FIELDS, MODEL_NOT_FOUND, ETAG_MISMATCH.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
-    """Reads a model. Errors: MODEL_NOT_FOUND."""
+    """Reads a model. Errors: INVALID_FIELDS, MODEL_NOT_FOUND."""
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists models by id. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID."""
     WatchModels: _aio.UnaryStreamMultiCallable[_model_service_pb2.WatchModelsRequest, _model_service_pb2.WatchModelsResponse]  # type: ignore[assignment]
     """Streams every transition exactly once and the newest progress; see slipway.common.v1.Cursor.
-    Ends with OK only on `until_done`; with DRAINING when the runner stops.
+    Ends with OK only on `until_done`; with DRAINING when the runner stops. Errors: INVALID_FIELDS, DRAINING, STREAM_STALLED.
     """
     ReadModelLogs: _aio.UnaryStreamMultiCallable[_model_service_pb2.ReadModelLogsRequest, _model_service_pb2.ReadModelLogsResponse]  # type: ignore[assignment]
-    """Reads a backend's log from an offset. Errors: MODEL_NOT_FOUND, LOG_OFFSET_INVALID."""
+    """Reads a backend's log from an offset. Errors: INVALID_FIELDS, MODEL_NOT_FOUND, LOG_OFFSET_INVALID, DISK_FAULT,
+    STREAM_STALLED, and DRAINING of a log that is followed when the runner stops.
+    """
     SetActiveModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.SetActiveModelRequest, _model_service_pb2.SetActiveModelResponse]  # type: ignore[assignment]
     """Makes a LOADED model the one that requests without a model go to. Errors: MODEL_NOT_FOUND, MODEL_NOT_LOADED,
     ACTIVE_MISMATCH, INVALID_FIELDS (the model does not serve the task).
     """
     GetActiveModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetActiveModelRequest, _model_service_pb2.GetActiveModelResponse]  # type: ignore[assignment]
-    """Says which model is active for a task. Errors: NO_ACTIVE_MODEL."""
+    """Says which model is active for a task. Errors: INVALID_FIELDS, NO_ACTIVE_MODEL."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models on one host: loading, watching, choosing, stopping."""
@@ -113,8 +121,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         (loaded, or joins the load). A model in ERROR is loaded anew with a new uid. What is wrong with the request is an error
         here; what goes wrong afterwards is the model's `error`. Errors: INVALID_FIELDS, MODEL_ID_TAKEN (another spec; the
         message has the difference), MODEL_UNLOADING, MODEL_NOT_LOADED (it was there already and cannot replace another now),
-        BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED, PATH_NOT_ALLOWED,
-        DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
+        MODEL_NOT_FOUND (the one to replace), BACKEND_UNSUITABLE, BACKEND_UNAVAILABLE, FLAG_NOT_ALLOWED, ENVIRONMENT_NOT_ALLOWED,
+        PATH_NOT_ALLOWED, MODEL_FILE_MISSING, DEVICE_NOT_FOUND, DEVICE_MEMORY_INSUFFICIENT, REMOTE_CODE_REQUIRED,
+        REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, HUB_UNREACHABLE and what else the registry's GetRepo has,
         VARIANT_NOT_FOUND, REGISTRY_UNAVAILABLE, DISK_FULL, DISK_FAULT, DRAINING.
         """
 
@@ -125,8 +134,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UnloadModelResponse, _abc.Awaitable[_model_service_pb2.UnloadModelResponse]]:
         """Stops a model and answers at once with the model in UNLOADING; a second call joins. It is UNLOADED, and then not found,
-        when its processes are gone and its memory came back. A download it had started goes on.
-        Errors: MODEL_NOT_FOUND, ETAG_MISMATCH.
+        when its processes are gone and its memory came back; at once where there is no process: in ERROR or RESTARTING with `pid`
+        0, or unloaded before and only to be loaded again on demand. A download it had started goes on.
+        Errors: INVALID_FIELDS, MODEL_NOT_FOUND, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -135,7 +145,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetModelResponse, _abc.Awaitable[_model_service_pb2.GetModelResponse]]:
-        """Reads a model. Errors: MODEL_NOT_FOUND."""
+        """Reads a model. Errors: INVALID_FIELDS, MODEL_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -152,7 +162,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_service_pb2.WatchModelsResponse], _abc.AsyncIterator[_model_service_pb2.WatchModelsResponse]]:
         """Streams every transition exactly once and the newest progress; see slipway.common.v1.Cursor.
-        Ends with OK only on `until_done`; with DRAINING when the runner stops.
+        Ends with OK only on `until_done`; with DRAINING when the runner stops. Errors: INVALID_FIELDS, DRAINING, STREAM_STALLED.
         """
 
     @_abc_1.abstractmethod
@@ -161,7 +171,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ReadModelLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_service_pb2.ReadModelLogsResponse], _abc.AsyncIterator[_model_service_pb2.ReadModelLogsResponse]]:
-        """Reads a backend's log from an offset. Errors: MODEL_NOT_FOUND, LOG_OFFSET_INVALID."""
+        """Reads a backend's log from an offset. Errors: INVALID_FIELDS, MODEL_NOT_FOUND, LOG_OFFSET_INVALID, DISK_FAULT,
+        STREAM_STALLED, and DRAINING of a log that is followed when the runner stops.
+        """
 
     @_abc_1.abstractmethod
     def SetActiveModel(
@@ -179,6 +191,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.GetActiveModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetActiveModelResponse, _abc.Awaitable[_model_service_pb2.GetActiveModelResponse]]:
-        """Says which model is active for a task. Errors: NO_ACTIVE_MODEL."""
+        """Says which model is active for a task. Errors: INVALID_FIELDS, NO_ACTIVE_MODEL."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -74,7 +74,7 @@ class Device(_message.Message):
     used_bytes: _builtins.int
     """Memory in use, bytes."""
     reserved_bytes: _builtins.int
-    """Reserved by loads under way, bytes."""
+    """Reserved by loads under way and not in use yet, bytes."""
     utilization: _builtins.float
     """Share of the last second it computed, 0 to 1; absent when the driver does not say."""
     driver_version: _builtins.str
@@ -129,7 +129,7 @@ class BackendInfo(_message.Message):
     BUILDS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`llama-server`, `vllm`, `transformers`, `sglang`, or the name of a command of the configuration."""
+    """`llama-server`, `vllm`, `transformers`, `sglang`, `infinity`, or the name of a command of the configuration."""
     usable: _builtins.bool
     """Whether it can be used."""
     why_not: _builtins.str
@@ -144,7 +144,7 @@ class BackendInfo(_message.Message):
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_task_pb2.Task.ValueType]:
-        """What it can serve."""
+        """What it can serve, usable or not; of a single model that may be less."""
 
     def __init__(
         self,

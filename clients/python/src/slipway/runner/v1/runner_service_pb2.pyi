@@ -81,7 +81,9 @@ class DrainRunnerRequest(_message.Message):
     """Keep the models that are there, and start them again as their restart policies say."""
     @_builtins.property
     def drain_timeout(self) -> _duration_pb2.Duration:
-        """How long requests in flight may take before a backend is stopped; unset means the runner's setting (30 s)."""
+        """How long requests in flight may take before a backend is stopped, at most 24 h; unset means the runner's setting (30 s), 0
+        cuts them.
+        """
 
     def __init__(
         self,
