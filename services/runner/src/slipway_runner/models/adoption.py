@@ -25,7 +25,7 @@ from slipway_runner.progress.signals import Cause
 _log = structlog.get_logger(__name__)
 
 # A backend that serves answers its liveness question in milliseconds; watchers wait for this.
-_ANSWER_SECONDS = 1.0
+_ANSWER_SECONDS = 3.0
 
 # What cannot be killed within this time is left to whoever looks at the log.
 _REAP_SECONDS = 10.0

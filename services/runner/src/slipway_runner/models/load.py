@@ -64,15 +64,20 @@ class Load:
             planner = await ask_source(order.spec, self._means)
         except Fault as fault:
             return self._join_unasked(fault, replaced)
-        if (serving := self._roster.serving(order.model_id)) is not None:
-            if self._asked_alike(serving, planner.commit):
-                return self._joined(serving, replaced)
+        if (joined := self._join_alike(planner.commit, replaced)) is not None:
+            return joined
+        if self._roster.serving(order.model_id) is not None:
             wanted = await anyio.to_thread.run_sync(planner.plan, planner.total)
             if (joined := self._join(wanted, replaced)) is not None:
                 return joined
         while True:
             removable, unclaimed = await self._removable(replaced), planner.attainable
-            plan, count = await plan_with_room(planner, [one.plan for one in removable])
+            try:
+                plan, count = await plan_with_room(planner, [one.plan for one in removable])
+            except Fault:
+                if (joined := self._join_alike(planner.commit, replaced)) is not None:
+                    return joined  # the same load came first, and has what this one lacks
+                raise
             # From here to the end nothing is awaited: two loads of one id cannot both find it free.
             if (joined := self._join(plan, replaced)) is not None:
                 return joined
@@ -94,9 +99,12 @@ class Load:
             raise fault
         return self._joined(serving, replaced)
 
-    def _asked_alike(self, serving: Supervisor, commit: str) -> bool:
-        """Whether it came of the same words and commit: what was chosen for it depends on the memory of then, too."""
-        return serving.plan.asked == self._order.spec and serving.plan.commit == commit
+    def _join_alike(self, commit: str, replaced: Supervisor | None) -> Loaded | None:
+        """Join the model that came of the same words and commit: what was chosen for it depends on what was free."""
+        serving = self._roster.serving(self._order.model_id)
+        if serving is None or serving.plan.asked != self._order.spec or serving.plan.commit != commit:
+            return None
+        return self._joined(serving, replaced)
 
     def _join(self, plan: Plan, replaced: Supervisor | None) -> Loaded | None:
         """Join the model of that id, if there is one.
@@ -105,8 +113,8 @@ class Load:
         """
         if (serving := self._roster.serving(self._order.model_id)) is None:
             return None
-        if self._asked_alike(serving, plan.commit):
-            return self._joined(serving, replaced)
+        if (alike := self._join_alike(plan.commit, replaced)) is not None:
+            return alike
         if differs := difference(serving.plan.identity, plan.identity):
             text = f"{self._order.model_id} runs with another spec: {differs}; choose another id"
             raise Fault(Reason.MODEL_ID_TAKEN, text)
