@@ -278,6 +278,44 @@ async def test_a_stale_etag_changes_nothing(hub: HubEmulator, tmp_path: Path) ->
         assert (await bench.scheduler.get(created.id)).state is State.RUNNING
 
 
+async def test_a_verb_that_has_been_done_already_changes_nothing(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    hub.faults.add(Delay(None), "config.json")
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        running = await bench.told.state(created.id, State.RUNNING)
+        assert await bench.scheduler.resume(created.id, etag=running.etag) == await bench.scheduler.get(created.id)
+        paused = await bench.scheduler.pause(created.id)
+        assert await bench.scheduler.pause(created.id, etag=paused.etag) == await bench.scheduler.get(created.id)
+        cancelled = await bench.scheduler.cancel(created.id)
+        assert await bench.scheduler.cancel(created.id, etag=cancelled.etag) == cancelled
+        assert bench.told.states(created.id) == [State.QUEUED, State.RUNNING, State.PAUSED, State.CANCELLED]
+
+
+async def test_a_verb_that_has_been_done_already_still_wants_the_etag(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    hub.faults.add(Delay(None), "config.json")
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.told.state(created.id, State.RUNNING)
+        for verb in (bench.scheduler.resume, bench.scheduler.pause, bench.scheduler.cancel):
+            await verb(created.id)
+            with pytest.raises(Fault) as caught:
+                await verb(created.id, etag=created.etag)
+            assert caught.value.reason is Reason.ETAG_MISMATCH
+
+
+async def test_what_was_cancelled_can_be_discarded_later(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(40 * MIB)})
+    hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        created = await bench.create(repo)
+        await bench.told.some_bytes(created.id, 10 * MIB)
+        await bench.scheduler.cancel(created.id)
+        await bench.scheduler.cancel(created.id, discard_partial=True)
+        assert list(bench.paths(repo).ingest.iterdir()) == []
+
+
 async def test_more_downloads_than_slots_wait_in_order(hub: HubEmulator, tmp_path: Path) -> None:
     repo = hub.add_repo("org/m", {f"{number}.txt": str(number) for number in range(4)})
     hold = hub.faults.add(Delay(None))
@@ -362,6 +400,22 @@ async def test_a_download_on_a_callers_token_waits_for_it_after_a_restart(hub: H
         assert (joined.id, new) == (created.id, False)
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
     assert hub.journal.leaks() == []
+
+
+async def test_a_resume_that_is_refused_takes_no_token(hub: HubEmulator, tmp_path: Path) -> None:
+    hub.add_user("ann", "hf_ann", access=["org/private"])
+    repo = hub.add_repo("org/private", SMALL, private=True)
+    credentials = Credentials()
+    async with engine_in(tmp_path, hub.endpoint) as bench:
+        hold = hub.faults.add(Delay(None))
+        created = await bench.create(repo, credential=credentials.of_call("hf_ann"))
+        await bench.scheduler.pause(created.id)
+        hub.faults.remove(hold)
+        with pytest.raises(Fault) as caught:
+            await bench.scheduler.resume(created.id, credential=credentials.of_call("hf_stranger"), etag=created.etag)
+        assert caught.value.reason is Reason.ETAG_MISMATCH
+        await bench.scheduler.resume(created.id)
+        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
 
 
 async def test_a_pause_does_not_hide_that_the_callers_token_went_with_the_process(

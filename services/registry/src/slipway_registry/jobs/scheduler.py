@@ -92,41 +92,34 @@ class Scheduler:
         return download, new
 
     async def pause(self, download_id: str, *, etag: str | None = None) -> Download:
-        """Stop at once; what is there stays.
+        """Stop at once; what is there stays. A paused one stays as it is.
 
         Raises:
             Fault: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT, ETAG_MISMATCH.
         """
-        return (await self._by_caller(download_id, states.Paused(), etag)).download
+        return await self._by_caller(download_id, states.Paused(), etag)
 
     async def resume(
         self, download_id: str, *, credential: Credential | None = None, etag: str | None = None
     ) -> Download:
-        """Queue a paused download.
+        """Queue a paused download. A live one stays as it is, on the token that it has.
 
         Raises:
             Fault: CREDENTIAL_REQUIRED if it runs on a caller's token and has none; else as `pause`.
         """
-        job = self._ledger.jobs.get(download_id)
-        if job and credential and job.download.callers_credential:
-            job.credential, job.lacks_credential = self._credential_of(credential), False
-        elif job and job.lacks_credential:
-            text = f"{job.download.name} runs on a caller's token: send it with this call."
-            raise Fault(Reason.CREDENTIAL_REQUIRED, text)
-        return (await self._by_caller(download_id, states.Resumed(), etag)).download
+        return await self._by_caller(download_id, states.Resumed(), etag, credential)
 
     async def cancel(self, download_id: str, *, discard_partial: bool = False, etag: str | None = None) -> Download:
-        """End it for good; `discard_partial` deletes what no other live download needs.
+        """End it for good; `discard_partial` deletes what no other live download needs, also of one that was cancelled.
 
         Raises:
             Fault: as `pause`; DOWNLOAD_STATE_CONFLICT also while it is being published.
         """
-        job = await self._by_caller(download_id, states.Cancelled(), etag)
+        download = await self._by_caller(download_id, states.Cancelled(), etag)
         if discard_partial:
-            if job.ended:
-                await job.ended.wait()
-            await self._discard(job.download)
-        return job.download
+            await self._queue.at_rest(download_id)
+            await self._discard(download)
+        return download
 
     async def get(self, download_id: str) -> Download:
         """A download with its figures of this moment.
@@ -148,22 +141,36 @@ class Scheduler:
         """The newest position in the event log."""
         return await self._ledger.database(self._store.head)
 
-    async def _by_caller(self, download_id: str, event: states.Event, etag: str | None) -> Job:
-        job = self._ledger.jobs.get(download_id)
+    async def _by_caller(
+        self, download_id: str, event: states.Event, etag: str | None, credential: Credential | None = None
+    ) -> Download:
+        """Let the event happen, unless the download is already as the caller wants it."""
         async with self._ledger.changing():
-            if job is None or job.download.state.terminal:
-                download = await self._ledger.database(lambda: self._store.get(download_id))
+            job = self._ledger.jobs.get(download_id)
+            download = job.download if job else await self._ledger.database(lambda: self._store.get(download_id))
+            if etag is not None and etag != download.etag:
+                raise Fault(Reason.ETAG_MISMATCH, f"{download.name} has changed: it is {download.state} now.")
+            if states.is_so(download, event):
+                return job.current(self._clock.monotonic()) if job else download
+            if job is None:
                 raise Fault(Reason.DOWNLOAD_STATE_CONFLICT, f"{download.name} is {download.state} for good.")
-            if etag is not None and etag != job.download.etag:
-                raise Fault(Reason.ETAG_MISMATCH, f"{job.download.name} has changed: it is {job.download.state} now.")
             if job.publishing:
-                text = f"{job.download.name} is complete and being published."
+                text = f"{download.name} is complete and being published."
                 raise Fault(Reason.DOWNLOAD_STATE_CONFLICT, text)
+            given = credential if download.callers_credential else None
+            if isinstance(event, states.Resumed) and job.lacks_credential and given is None:
+                text = (
+                    f"{download.name} runs on a caller's token, which was not kept over the registry's restart: "
+                    "send it again with ResumeDownload."
+                )
+                raise Fault(Reason.CREDENTIAL_REQUIRED, text)
             await self._ledger.record(job, event)
+            if given is not None:
+                job.credential, job.lacks_credential = self._credential_of(given), False
             if job.scope:
                 job.scope.cancel()
         self._queue.poke()
-        return job
+        return job.download
 
     async def _join(self, job: Job, request: CreateRequest) -> Download:
         """Another caller of a live download: it goes on with their credential, and gets their name of the commit too.
