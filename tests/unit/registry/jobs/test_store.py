@@ -66,7 +66,7 @@ def test_a_download_is_found_again_with_its_files(store: Store) -> None:
 def test_an_unknown_download_is_not_found(store: Store) -> None:
     with pytest.raises(Fault) as caught:
         store.get("nope")
-    assert caught.value.reason is Reason.DOWNLOAD_NOT_FOUND
+    assert (caught.value.reason, caught.value.resource) == (Reason.DOWNLOAD_NOT_FOUND, "downloads/nope")
 
 
 def test_one_live_download_per_key(store: Store) -> None:

@@ -211,7 +211,7 @@ def _only_of(snapshot: Snapshot, name: str) -> frozenset[str]:
     variants = {it.name: {*it.variant.files, *it.variant.projector_files} for it in snapshot.variants}
     if name not in variants:
         text = f"{snapshot.repo} at {snapshot.commit} has no variant {name!r}. It has: {', '.join(variants) or 'none'}."
-        raise Fault(Reason.VARIANT_NOT_FOUND, text, facts={"variant": name})
+        raise Fault(Reason.VARIANT_NOT_FOUND, text, facts={"variant": name}, resource=name)
     linked = {it.file.path for it in snapshot.files if it.inode is not None}
     others = {
         file.path

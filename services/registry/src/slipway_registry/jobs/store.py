@@ -162,9 +162,9 @@ class Store:
                 select(schema.downloads.c.record).where(schema.downloads.c.id == download_id)
             ).first()
         if row is None:
-            raise Fault(
-                Reason.DOWNLOAD_NOT_FOUND, f"there is no downloads/{download_id}; finished ones are forgotten in time"
-            )
+            name = f"downloads/{download_id}"
+            text = f"there is no {name}; finished ones are forgotten in time"
+            raise Fault(Reason.DOWNLOAD_NOT_FOUND, text, resource=name)
         return load_download(row.record)
 
     def live(self) -> list[Download]:
