@@ -31,7 +31,9 @@ from slipway_service.values import Duration, Listen, ListenAddress
 PROGRAMS = ("SLIPWAY_REGISTRY_", "SLIPWAY_RUNNER_")
 """The prefixes of the services' options. A service leaves the other's alone and checks its own."""
 
-OTHER_VARIABLES = frozenset({"SLIPWAY_REGISTRY", "SLIPWAY_RUNNER", "SLIPWAY_PRELOAD"})
+OTHER_VARIABLES = frozenset(
+    {"SLIPWAY_REGISTRY", "SLIPWAY_RUNNER", "SLIPWAY_HF_TOKEN", "SLIPWAY_CONFIG", "SLIPWAY_PRELOAD"}
+)
 """Variables without a service's prefix: those of the `slipway` command, and the list of models to preload."""
 
 _NO_FILE: Mapping[str, Any] = MappingProxyType({})
