@@ -213,6 +213,8 @@ def test_a_full_disk_is_a_fault_and_changes_nothing(store: Store) -> None:
     with pytest.raises(Fault) as caught:
         store.save(replace(recorded, selection={"patterns": ["x" * 10_000]}))
     assert caught.value.reason is Reason.DISK_FULL
+    (disk,) = caught.value.preconditions
+    assert (disk.type, disk.subject.endswith("registry.sqlite3")) == ("DISK", True)
     assert store.head().revision == 1
     with store._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 100000")

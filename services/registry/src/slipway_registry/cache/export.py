@@ -67,9 +67,7 @@ class Export:
                 for directory in made | {(self._directory / file.path).parent for file in self._files}:
                     sync_directory(directory)
         except DiskFull as full:
-            raise Fault(
-                Reason.DISK_FULL, f"{full}. What was written stays: export again when there is space."
-            ) from full
+            raise full.fault("What was written stays: export again when there is space.") from full
 
     def _check_place(self) -> None:
         """Nothing on the way is a file."""
