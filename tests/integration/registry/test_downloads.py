@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +102,12 @@ async def test_a_name_that_comes_while_it_is_published_becomes_a_ref_too(
     hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repo = hub.add_repo("org/m", SMALL)
-    publish, begun, go = Publisher.publish, anyio.Event(), threading.Event()
+    publish, begun, go, over = Publisher.publish, anyio.Event(), threading.Event(), threading.Event()
 
     def held(*arguments: Any) -> None:
+        late = begun.is_set()
         from_thread.run_sync(begun.set)
-        assert go.wait(30)
+        assert (over if late else go).wait(30)
         publish(*arguments)
 
     async def not_yet(_: object) -> bool:
@@ -120,10 +120,17 @@ async def test_a_name_that_comes_while_it_is_published_becomes_a_ref_too(
             await begun.wait()
             patch.setattr(bench.scheduler, "_is_there", not_yet)  # what it saw a moment ago
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(partial(bench.create, repo, paths=["empty"], revision="v1"))
+
+                async def join() -> None:
+                    joined = await bench.create(repo, paths=["empty"], revision="v1")
+                    assert joined == await bench.scheduler.get(created.id)
+                    assert joined.log_revision == bench.told.log.log.cursor.revision
+
+                tasks.start_soon(join)
                 await anyio.wait_all_tasks_blocked()
                 go.set()
-        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+                assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+                over.set()
         assert (bench.paths(repo).refs / "v1").read_text() == repo.head.id
 
 

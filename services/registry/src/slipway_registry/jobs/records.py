@@ -104,7 +104,7 @@ class Download:
     start_time: datetime | None = None  # of the first attempt
     end_time: datetime | None = None
     also: tuple[Revision, ...] = ()
-    log_revision: int = 0  # of its last transition; what its etag is made of
+    log_revision: int = 0  # of its last transition, what its etag is made of; 0 for one that was not recorded
 
     @property
     def name(self) -> str:

@@ -10,18 +10,21 @@ from functools import partial
 
 from anyio import CancelScope, to_thread
 from slipway_service.fault import Fault, Reason
+from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import BlobId, RepoId
 
 from slipway_registry.cache.names import blob_of
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.jobs import states
-from slipway_registry.jobs.attempt import Tools
+from slipway_registry.jobs.attempt import Tools, claims
+from slipway_registry.jobs.failures import failure_of
 from slipway_registry.jobs.job import Job
 from slipway_registry.jobs.ledger import Ledger
 from slipway_registry.jobs.queue import Queue, QueueSettings
-from slipway_registry.jobs.records import Download, PauseReason
+from slipway_registry.jobs.records import Download, PauseReason, WaitReason
 from slipway_registry.jobs.requests import CreateRequest, chosen, complete, new_download
 from slipway_registry.jobs.store import Cursor
+from slipway_registry.transfer.errors import disk_errors
 
 
 class Scheduler:
@@ -53,15 +56,25 @@ class Scheduler:
         await self._queue.drain()
 
     async def preview(self, request: CreateRequest) -> Download:
-        """What `create` would answer, changing nothing.
+        """What `create` would answer, or come to at once where the disk is too small, changing nothing.
 
         Raises:
             Fault: as `create`.
         """
         download = new_download(request, self._clock.now())
         live = (job.download for job in self._ledger.jobs.values() if job.download.key == download.key)
-        found = next(live, None)
-        return found or (complete(download) if await self._is_there(request) else download)
+        if found := next(live, None):
+            return found
+        if not (missing := await to_thread.run_sync(self._missing, request, limiter=self._tools.disk)):
+            return complete(download)
+        with disk_errors(self._tools.shelf.hub):
+            wanted = claims(self._tools.shelf, request.repo, missing)
+            shortage = await to_thread.run_sync(self._tools.budget.shortage, wanted, limiter=self._tools.disk)
+        if shortage is None:
+            return download
+        failure = failure_of(shortage.fault())
+        event = states.Waits(WaitReason.DISK, failure) if shortage.ever else states.Failed(failure)
+        return states.step(download, event, self._clock.now())
 
     async def create(self, request: CreateRequest) -> tuple[Download, bool]:
         """The live download of that commit and selection, or a new one; and whether it is new.
@@ -88,6 +101,7 @@ class Scheduler:
                 download = await self._join(job, request)
         if late:
             await self._publish(request)
+            download = await self.get(download.id)
         self._queue.poke()
         return download, new
 
@@ -132,8 +146,9 @@ class Scheduler:
         return await self._ledger.database(lambda: self._store.get(download_id))
 
     async def page(self, *, limit: int, after: str | None = None, repo: RepoId | None = None) -> list[Download]:
-        """Downloads, newest first, behind the one with id `after`."""
-        found = await self._ledger.database(lambda: self._store.page(limit=limit, after=after, repo=repo))
+        """Downloads, newest first, behind the one with id `after`, as all of them are at the same moment."""
+        async with self._ledger.changing():
+            found = await self._ledger.database(lambda: self._store.page(limit=limit, after=after, repo=repo))
         live, now = self._ledger.jobs, self._clock.monotonic()
         return [live[item.id].current(now) if item.id in live else item for item in found]
 
@@ -199,6 +214,10 @@ class Scheduler:
         return await to_thread.run_sync(
             lambda: all(obtainer.survey(request.repo, file).verified for file in files), limiter=self._tools.disk
         )
+
+    def _missing(self, request: CreateRequest) -> list[RepoFile]:
+        """The selected files that are not in the cache and verified. Looks at the disk: for a thread."""
+        return [file for file in request.files if not self._tools.obtainer.survey(request.repo, file).verified]
 
     async def _publish(self, request: CreateRequest) -> bool:
         """Complete links and refs of what is there; False if it was deleted at this very moment."""

@@ -71,20 +71,20 @@ class DiskBudget:
             OSError: the file system does not answer.
             Fault: DISK_FAULT, `root` has gone.
         """
-        check_cache(self._root)
-        stat = os.statvfs(self._root)
-        free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
-        reserve = self.reserve(total)
+        free, total = self._space()
         with self._lock:
-            promised = sum(claim.outstanding for etag, claim in self._claims.items() if etag not in wanted)
-            needed = sum(claim.outstanding for claim in wanted.values())
-            if needed and needed > free - promised - reserve:
-                # A shortage counts what others were promised as not free.
-                return Shortage(needed, max(0, free - promised), reserve, str(self._root), needed <= total - reserve)
+            if shortage := self._shortage(wanted, free, total):
+                return shortage
             for etag, claim in wanted.items():
                 self._claims[etag] = claim
                 self._users.setdefault(etag, set()).add(user)
         return None
+
+    def shortage(self, wanted: Mapping[str, Claim]) -> Shortage | None:
+        """Why these would not be promised now; None if they would. Promises nothing; raises as `claim`."""
+        free, total = self._space()
+        with self._lock:
+            return self._shortage(wanted, free, total)
 
     @property
     def outstanding(self) -> int:
@@ -104,3 +104,18 @@ class DiskBudget:
     def reserve(self, total: int) -> int:
         """Bytes to leave free on a file system of `total` bytes."""
         return self._reserve if self._reserve is not None else min(RESERVE_BYTES, int(total * RESERVE_FRACTION))
+
+    def _space(self) -> tuple[int, int]:
+        """What is free, and all of it."""
+        check_cache(self._root)
+        stat = os.statvfs(self._root)
+        return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+
+    def _shortage(self, wanted: Mapping[str, Claim], free: int, total: int) -> Shortage | None:
+        reserve = self.reserve(total)
+        promised = sum(claim.outstanding for etag, claim in self._claims.items() if etag not in wanted)
+        needed = sum(claim.outstanding for claim in wanted.values())
+        if not needed or needed <= free - promised - reserve:
+            return None
+        # A shortage counts what others were promised as not free.
+        return Shortage(needed, max(0, free - promised), reserve, str(self._root), needed <= total - reserve)
