@@ -113,11 +113,17 @@ class Attempt:
         raise Setback("another program keeps deleting what has been fetched")
 
     async def _survey(self, files: Sequence[RepoFile]) -> Run:
-        download, obtainer = self._job.download, self._tools.obtainer
+        download, obtainer, earlier = self._job.download, self._tools.obtainer, self._job.run
 
         def survey() -> Run:
             standings = [obtainer.survey(download.repo, file) for file in files]
-            return Run.begin(files, standings, download.progress, first=download.attempt == 0)
+            return Run.begin(
+                files,
+                standings,
+                download.progress,
+                first=download.attempt == 0,
+                resumed_at_most=earlier.resumed if earlier else None,
+            )
 
         with disk_errors(self._tools.shelf.hub):
             self._job.run = run = await to_thread.run_sync(survey, limiter=self._tools.disk)

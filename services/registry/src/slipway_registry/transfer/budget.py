@@ -71,9 +71,9 @@ class DiskBudget:
             OSError: the file system does not answer.
             Fault: DISK_FAULT, `root` has gone.
         """
-        free, total = self._space()
+        check_cache(self._root)
         with self._lock:
-            if shortage := self._shortage(wanted, free, total):
+            if shortage := self._shortage(wanted):
                 return shortage
             for etag, claim in wanted.items():
                 self._claims[etag] = claim
@@ -82,9 +82,9 @@ class DiskBudget:
 
     def shortage(self, wanted: Mapping[str, Claim]) -> Shortage | None:
         """Why these would not be promised now; None if they would. Promises nothing; raises as `claim`."""
-        free, total = self._space()
+        check_cache(self._root)
         with self._lock:
-            return self._shortage(wanted, free, total)
+            return self._shortage(wanted)
 
     @property
     def outstanding(self) -> int:
@@ -105,15 +105,13 @@ class DiskBudget:
         """Bytes to leave free on a file system of `total` bytes."""
         return self._reserve if self._reserve is not None else min(RESERVE_BYTES, int(total * RESERVE_FRACTION))
 
-    def _space(self) -> tuple[int, int]:
-        """What is free, and all of it."""
-        check_cache(self._root)
-        stat = os.statvfs(self._root)
-        return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
-
-    def _shortage(self, wanted: Mapping[str, Claim], free: int, total: int) -> Shortage | None:
-        reserve = self.reserve(total)
+    def _shortage(self, wanted: Mapping[str, Claim]) -> Shortage | None:
+        """Within the lock."""
+        # Before what is free: what is allocated in between counts twice then, and not as nobody's.
         promised = sum(claim.outstanding for etag, claim in self._claims.items() if etag not in wanted)
+        stat = os.statvfs(self._root)
+        free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+        reserve = self.reserve(total)
         needed = sum(claim.outstanding for claim in wanted.values())
         if not needed or needed <= free - promised - reserve:
             return None
