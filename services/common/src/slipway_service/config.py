@@ -106,7 +106,9 @@ class ServiceSettings(Settings):
         default=10.0, ge=0, description="On shutdown, how long calls in progress may take to end. Watches end at once."
     )
     stall_limit: Duration = Field(
-        default=STALL_LIMIT, gt=0, description="How long a stream waits for a client that reads nothing, then ends."
+        default=STALL_LIMIT,
+        gt=0,
+        description="How long a stream waits for a client that reads nothing, then ends; more than 0.",
     )
     log_format: LogFormat = Field(default=LogFormat.CONSOLE, description="How log lines look on standard error.")
     log_level: LogLevel = Field(default=LogLevel.INFO, description="From which level on lines are logged.")
