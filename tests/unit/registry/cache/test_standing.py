@@ -72,3 +72,11 @@ async def test_the_etag_changes_when_a_sibling_goes(cache: Cache) -> None:
     assert (before.exclusive_bytes, after.exclusive_bytes) == (502, 1502)
     assert before.etag != after.etag
     assert after.etag == (await found(cache)).etag
+
+
+async def test_the_etag_changes_when_it_is_no_longer_known_which_files_the_commit_has(cache: Cache) -> None:
+    before = await found(cache)
+    cache.paths(REPO).tree(COMMIT).unlink()
+    after = await found(cache)
+    assert (before.complete, after.complete) == (True, False)
+    assert before.etag != after.etag

@@ -131,7 +131,7 @@ class Snapshot:
     def etag(self) -> str:
         """Changes with all that callers see of it."""
         files = [(it.file.path, it.file.blob_id, it.present, it.verify_time, it.damaged) for it in self.files]
-        seen = (self.record, self.refs, files, self.exclusive_bytes, self.pin_count)
+        seen = (self.record, self.refs, files, self.listed, self.exclusive_bytes, self.pin_count)
         return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
     def pinned(self, count: int) -> "Snapshot":
