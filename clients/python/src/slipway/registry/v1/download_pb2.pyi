@@ -132,7 +132,9 @@ Global___PauseReason: _TypeAlias = PauseReason  # noqa: Y015
 
 @_typing.final
 class DownloadProgress(_message.Message):
-    """How far a download is. `done_bytes` never goes back, except when a hash failed, which `hash_failures` counts."""
+    """How far a download is. `done_bytes` never goes back, except when a hash failed, which `hash_failures` counts, or when another
+    program deletes files from the cache.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -150,7 +152,7 @@ class DownloadProgress(_message.Message):
     done_bytes: _builtins.int
     """Bytes of the selection that are on this disk, from whatever source."""
     total_bytes: _builtins.int
-    """Bytes of the selection."""
+    """Bytes of the selection, each content once."""
     done_files: _builtins.int
     """Files that are published or verified."""
     total_files: _builtins.int
@@ -251,7 +253,7 @@ class Download(_message.Message):
     """One sentence for a person: what it does or waits for."""
     @_builtins.property
     def selection(self) -> _selection_pb2.Selection:
-        """The selection as it was asked for; unset for the default."""
+        """The selection as it was asked for; unset for the default, and for the files that a repair fetches."""
 
     @_builtins.property
     def files(self) -> _selection_pb2.SelectedFiles:

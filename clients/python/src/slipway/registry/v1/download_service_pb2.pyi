@@ -35,7 +35,9 @@ class CreateDownloadRequest(_message.Message):
     repo_id: _builtins.str
     """`owner/name`."""
     revision: _builtins.str
-    """Branch, tag, `refs/pr/N`, or a commit of 40 hex digits or a unique beginning of one (7 or more); empty means `main`."""
+    """Branch, tag, `refs/pr/N`, or a commit of 40 hex digits or a unique beginning of one (7 or more); empty means `main`. At most
+    255 bytes, and nothing that begins with `slipway/`.
+    """
     validate_only: _builtins.bool
     """Does every check and says what would happen; changes nothing."""
     @_builtins.property
@@ -404,7 +406,7 @@ class WatchDownloadsRequest(_message.Message):
 
     @_builtins.property
     def min_progress_interval(self) -> _duration_pb2.Duration:
-        """Shortest time between two progress batches; unset means 250 ms, less than 50 ms is taken as 50 ms."""
+        """Shortest time between two progress batches; unset means 250 ms. There are new figures every 250 ms: less changes nothing."""
 
     def __init__(
         self,
