@@ -73,7 +73,7 @@ class Run:
 
         Args:
             first: no attempt was before: what is whole was in the cache.
-            resumed_at_most: for another look in the same attempt, what was resumed at the first: it has fetched the rest.
+            resumed_at_most: for another look in the same attempt, what was resumed at the first: the rest it fetched.
         """
         blobs: dict[str, BlobRun] = {}
         for file, standing in zip(files, standings, strict=True):
