@@ -160,7 +160,7 @@ class DownloadProgress(_message.Message):
     cached_bytes: _builtins.int
     """Of `done_bytes`: found in the cache at the start, not transferred."""
     resumed_bytes: _builtins.int
-    """Of `done_bytes`: kept from earlier attempts, not transferred again."""
+    """Of `done_bytes`: kept from earlier attempts, as whole files or parts of them, not transferred again."""
     bytes_per_second: _builtins.int
     """Smoothed rate, bytes a second; 0 while nothing moves."""
     attempt: _builtins.int
@@ -285,7 +285,7 @@ class Download(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is forgotten (the snapshot stays); absent until it ended."""
+        """When it is forgotten, give or take a minute (the snapshot stays); absent until it ended."""
 
     def __init__(
         self,

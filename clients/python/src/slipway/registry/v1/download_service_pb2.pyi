@@ -70,7 +70,9 @@ class CreateDownloadResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def download(self) -> _download_pb2.Download:
-        """As it is now; with `validate_only`, as it would be, without a name."""
+        """As it is now; with `validate_only`, as it would be: without name, uid and etag unless it joins a live one, and FAILED or QUEUED
+        for DISK, with `error`, where there is not enough space.
+        """
 
     @_builtins.property
     def cursor(self) -> _watch_pb2.Cursor:
@@ -195,7 +197,7 @@ class ListDownloadsResponse(_message.Message):
 
     @_builtins.property
     def cursor(self) -> _watch_pb2.Cursor:
-        """Where to begin a watch."""
+        """Where to begin a watch; of several pages, the first one's."""
 
     def __init__(
         self,
@@ -336,7 +338,9 @@ class CancelDownloadRequest(_message.Message):
     name: _builtins.str
     """`downloads/{id}`."""
     discard_partial: _builtins.bool
-    """Removes the partial files too, except those that another live download needs. Otherwise a later download resumes on them."""
+    """Removes the partial files too, also of one that was cancelled before, except those that another live download needs.
+    Otherwise a later download resumes on them.
+    """
     etag: _builtins.str
     """Acts only if the download still has this etag; empty acts regardless."""
     def __init__(

@@ -81,11 +81,12 @@ class DownloadServiceServicer:
     """
 
     def CreateDownload(self, request, context):
-        """Starts a download, or answers with the live one for the same repository, commit and selection. The revision is resolved
-        here, once. Answers SUCCEEDED at once when everything is there and verified. A token in the metadata `x-hf-token` is used
-        for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
-        REPO_DISABLED, VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, DISK_FAULT, CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID,
-        HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_ERROR, HUB_ANSWER_UNSAFE, OFFLINE, DRAINING.
+        """Starts a download, or answers with the live one for the same repository, commit and selection; one that a caller has paused
+        stays paused. The revision is resolved here, once. Answers SUCCEEDED at once when everything is there and verified. A token
+        in the metadata `x-hf-token` is used for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND,
+        REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, DISK_FAULT,
+        CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_ERROR, HUB_ANSWER_UNSAFE, OFFLINE,
+        DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,16 +107,18 @@ class DownloadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseDownload(self, request, context):
-        """Stops a download and keeps what it has. A paused one stays as it is. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND,
-        DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
+        """Stops a download and keeps what it has. A paused one stays as it is, whatever paused it. Errors: INVALID_FIELDS,
+        DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeDownload(self, request, context):
-        """Queues a paused download again; a live one stays as it is. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND,
-        DOWNLOAD_STATE_CONFLICT (it has ended), CREDENTIAL_REQUIRED, CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID, ETAG_MISMATCH.
+        """Queues a paused download again; a live one stays as it is, on the token that it has. Errors: INVALID_FIELDS,
+        DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended), CREDENTIAL_REQUIRED (it runs on a caller's token, which is not
+        kept over a restart, whoever paused it: send one in the metadata `x-hf-token`), CREDENTIAL_INVALID,
+        SERVICE_CREDENTIAL_INVALID, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
