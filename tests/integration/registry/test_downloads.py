@@ -440,6 +440,7 @@ async def test_a_pause_does_not_hide_that_the_callers_token_went_with_the_proces
         with pytest.raises(Fault) as caught:
             await bench.scheduler.resume(created.id)
         assert caught.value.reason is Reason.CREDENTIAL_REQUIRED
+        assert "not kept over the registry's restart: send it again" in caught.value.text
         await bench.scheduler.resume(created.id, credential=caller)
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
 
