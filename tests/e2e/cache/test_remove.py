@@ -49,6 +49,7 @@ def test_rm_of_a_variant_and_of_all_snapshots(hub: HubEmulator, stack: Stack) ->
     second = pulled(stack, another_commit(hub))
     assert second != first
     assert len(stack.slipway("--json", "cache", "rm", CHAT, "--dry-run").lines) == 2
+    assert len(stack.slipway("--json", "cache", "rm", CHAT, "--variant", "q4_k_m", "--dry-run").lines) == 2
     assert first.exists()
     done_all = stack.slipway("--json", "cache", "rm", CHAT).lines
     assert len(done_all) == 2
@@ -125,13 +126,13 @@ def test_prune_does_what_its_dry_run_said(stack: Stack) -> None:
     assert re.search(
         rf"^{re.escape(CHAT)} +[0-9a-f]{{7}} +4\.2 MB +over the quota; not used for \d.*$", said, re.MULTILINE
     )
-    assert said.splitlines()[-1] == "would free 4.2 MB; 1 snapshot stays because it is held"
+    assert said.splitlines()[-1] == "would free 4.2 MB; 1 snapshot stays because it is held or being downloaded"
     assert on_disk(stack) == before
     gone = stack.slipway("cache", "prune", "--quota", "1MB").out
-    assert gone.splitlines()[-1] == "✓ freed 4.2 MB; 1 snapshot stays because it is held"
+    assert gone.splitlines()[-1] == "✓ freed 4.2 MB; 1 snapshot stays because it is held or being downloaded"
     assert before - on_disk(stack) == int(plan["freedBytes"])
     assert stack.slipway("cache", "prune", "--unused-for", "0s").out == (
-        "nothing to prune; 1 snapshot stays because it is held\n"
+        "nothing to prune; 1 snapshot stays because it is held or being downloaded\n"
     )
     stack.slipway("cache", "unpin", COPY)
     assert "not used for " in stack.slipway("cache", "prune", "--unused-for", "0s").out

@@ -13,6 +13,7 @@ from slipway.registry.v1.download_pb2 import (
 )
 from slipway.registry.v1.download_service_pb2 import (
     CancelDownloadResponse,
+    CreateDownloadResponse,
     ListDownloadsResponse,
     PauseDownloadResponse,
     ResumeDownloadResponse,
@@ -72,6 +73,20 @@ async def test_pull_selects(arguments: tuple[str, ...], selection: Selection, mo
     [call] = fake.calls
     assert call.request.selection == selection
     assert call.metadata["x-hf-token"] == "hf_mine"
+
+
+@pytest.mark.parametrize("detach", [(), ("--detach",)])
+async def test_pull_resumes_what_somebody_has_paused(detach: tuple[str, ...]) -> None:
+    fake = pulling(download("RUNNING"), download("SUCCEEDED", 5_000_000_000))
+    paused = download("PAUSED", pause_reason="PAUSE_REASON_CALLER")
+    fake.answers["CreateDownload"] = CreateDownloadResponse(download=paused, cursor=at(0))
+    fake.answers["ResumeDownload"] = ResumeDownloadResponse(download=download("QUEUED"), cursor=at(1))
+    async with serving(fake):
+        ended = await slipway(fake, "pull", "org/m", *detach)
+    assert ended.code == 0
+    assert "PAUSED" not in ended.out
+    [request] = fake.requests("ResumeDownload")
+    assert request.name == "downloads/7f"
 
 
 async def test_pull_as_json_is_the_whole_download_each_time() -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from slipway.registry.v1.download_pb2 import Download, DownloadEvent, DownloadProgress, DownloadState
+from slipway.registry.v1.download_pb2 import (
+    Download,
+    DownloadEvent,
+    DownloadProgress,
+    DownloadState,
+    PauseReason,
+)
 from slipway.registry.v1.download_service_pb2 import (
     CreateDownloadResponse,
     ListDownloadsResponse,
@@ -71,6 +77,33 @@ async def test_ctrl_c_ends_the_waiting_only(arguments: tuple[str, ...], shown: s
     assert note in error
     assert error.startswith('{"error":{"reason":"INTERRUPTED"' if "--json" in arguments else "INTERRUPTED: ")
     assert not {"CancelDownload", "PauseDownload", "UnloadModel"} & {call.method for call in fake.calls}
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"), [((), "to go on: slipway resume 7f"), (("--json",), "DOWNLOAD_STATE_PAUSED")]
+)
+async def test_ctrl_c_does_not_say_that_what_is_paused_goes_on(
+    options: tuple[str, ...], shown: str, tmp_path: Path
+) -> None:
+    fake = endless()
+    paused = Download()
+    paused.CopyFrom(RUNNING)
+    paused.state, paused.pause_reason = DownloadState.DOWNLOAD_STATE_PAUSED, PauseReason.PAUSE_REASON_CALLER
+    told = WatchDownloadsResponse(events=[DownloadEvent(download=paused)])
+    fake.streams["WatchDownloads"] = [[WatchDownloadsResponse(synced=True), told, anyio.Event()]]
+    with anyio.fail_after(60):
+        async with (
+            serving(fake),
+            await anyio.open_process(
+                [SLIPWAY, *addresses(fake), "pull", "org/m", *options], env=environment(tmp_path)
+            ) as process,
+        ):
+            await read_to(process, shown)
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 130
+            assert process.stderr is not None
+            error = b"".join([piece async for piece in process.stderr]).decode()
+    assert "the download is paused; `slipway resume 7f` or `slipway pull` again goes on" in error
 
 
 async def test_a_bar_on_a_terminal_that_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ from slipway.registry.v1.download_pb2 import (
     DownloadProgressUpdate,
     DownloadState,
 )
-from slipway.registry.v1.download_service_pb2 import CreateDownloadResponse, WatchDownloadsResponse
+from slipway.registry.v1.download_service_pb2 import (
+    CreateDownloadResponse,
+    ResumeDownloadResponse,
+    WatchDownloadsResponse,
+)
 from slipway.runner.v1.model_pb2 import Model, ModelEvent, ModelState
 from slipway.runner.v1.model_service_pb2 import (
     LoadModelResponse,
@@ -104,6 +108,18 @@ async def test_pull_of_what_is_there_opens_no_watch() -> None:
     async with serving(fake), Registry.connect(fake.address) as registry:
         assert await collected(registry.pull("org/m")) == [download("SUCCEEDED")]
     assert [call.method for call in fake.calls] == ["CreateDownload"]
+
+
+async def test_pull_resumes_what_a_caller_has_paused() -> None:
+    paused = CreateDownloadResponse(download=download("PAUSED", pause_reason="PAUSE_REASON_CALLER"), cursor=cursor(4))
+    resumed = ResumeDownloadResponse(download=download("QUEUED"), cursor=cursor(5))
+    stream = [downloads(6, download("SUCCEEDED"), synced=True)]
+    fake = FakeService({"CreateDownload": paused, "ResumeDownload": resumed}, {"WatchDownloads": [stream]})
+    async with serving(fake), Registry.connect(fake.address) as registry:
+        assert await collected(registry.pull("org/m", hf_token="t")) == [download("QUEUED"), download("SUCCEEDED")]
+    _, resume, watch = fake.calls
+    assert (resume.request.name, resume.metadata["x-hf-token"]) == ("downloads/1", "t")
+    assert watch.request.after.revision == 5
 
 
 @pytest.mark.parametrize(

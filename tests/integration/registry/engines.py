@@ -228,7 +228,7 @@ async def engine_in(
         settings,
         credential=lambda: credential,
         quota=quota or RateBudget(),
-        listener=lambda store: Recorder(DownloadLog(store)),
+        listener=lambda store: Recorder(DownloadLog(store, retention=settings.queue.retention)),
         boot=boot,
         clock=clock,
     ) as engine:

@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +104,12 @@ async def test_a_name_that_comes_while_it_is_published_becomes_a_ref_too(
     hub: HubEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repo = hub.add_repo("org/m", SMALL)
-    publish, begun, go = Publisher.publish, anyio.Event(), threading.Event()
+    publish, begun, go, over = Publisher.publish, anyio.Event(), threading.Event(), threading.Event()
 
     def held(*arguments: Any) -> None:
+        late = begun.is_set()
         from_thread.run_sync(begun.set)
-        assert go.wait(30)
+        assert (over if late else go).wait(30)
         publish(*arguments)
 
     async def not_yet(_: object) -> bool:
@@ -122,10 +122,17 @@ async def test_a_name_that_comes_while_it_is_published_becomes_a_ref_too(
             await begun.wait()
             patch.setattr(bench.scheduler, "_is_there", not_yet)  # what it saw a moment ago
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(partial(bench.create, repo, paths=["empty"], revision="v1"))
+
+                async def join() -> None:
+                    joined = await bench.create(repo, paths=["empty"], revision="v1")
+                    assert joined == await bench.scheduler.get(created.id)
+                    assert joined.log_revision == bench.told.log.log.cursor.revision
+
+                tasks.start_soon(join)
                 await anyio.wait_all_tasks_blocked()
                 go.set()
-        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+                assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+                over.set()
         assert (bench.paths(repo).refs / "v1").read_text() == repo.head.id
 
 
@@ -295,6 +302,44 @@ async def test_a_stale_etag_changes_nothing(hub: HubEmulator, tmp_path: Path) ->
         assert (await bench.scheduler.get(created.id)).state is State.RUNNING
 
 
+async def test_a_verb_that_has_been_done_already_changes_nothing(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    hub.faults.add(HoldAfter(), "config.json")
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
+        created = await bench.create(repo)
+        running = await bench.told.state(created.id, State.RUNNING)
+        assert await bench.scheduler.resume(created.id, etag=running.etag) == await bench.scheduler.get(created.id)
+        paused = await bench.scheduler.pause(created.id)
+        assert await bench.scheduler.pause(created.id, etag=paused.etag) == await bench.scheduler.get(created.id)
+        cancelled = await bench.scheduler.cancel(created.id)
+        assert await bench.scheduler.cancel(created.id, etag=cancelled.etag) == cancelled
+        assert bench.told.states(created.id) == [State.QUEUED, State.RUNNING, State.PAUSED, State.CANCELLED]
+
+
+async def test_a_verb_that_has_been_done_already_still_wants_the_etag(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", SMALL)
+    hub.faults.add(HoldAfter(), "config.json")
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
+        created = await bench.create(repo)
+        await bench.told.state(created.id, State.RUNNING)
+        for verb in (bench.scheduler.resume, bench.scheduler.pause, bench.scheduler.cancel):
+            await verb(created.id)
+            with pytest.raises(Fault) as caught:
+                await verb(created.id, etag=created.etag)
+            assert caught.value.reason is Reason.ETAG_MISMATCH
+
+
+async def test_what_was_cancelled_can_be_discarded_later(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", {"model.gguf": Random(40 * MIB)})
+    hub.faults.add(StallAfter(2 * MIB), origin="cdn")
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
+        created = await bench.create(repo)
+        await bench.told.some_bytes(created.id, 10 * MIB)
+        await bench.scheduler.cancel(created.id)
+        await bench.scheduler.cancel(created.id, discard_partial=True)
+        assert list(bench.paths(repo).ingest.iterdir()) == []
+
+
 async def test_more_downloads_than_slots_wait_in_order(hub: HubEmulator, tmp_path: Path) -> None:
     repo = hub.add_repo("org/m", {f"{number}.txt": str(number) for number in range(4)})
     hub.faults.add(hold := HoldAfter())
@@ -380,6 +425,22 @@ async def test_a_download_on_a_callers_token_waits_for_it_after_a_restart(hub: H
     assert hub.journal.leaks() == []
 
 
+async def test_a_resume_that_is_refused_takes_no_token(hub: HubEmulator, tmp_path: Path) -> None:
+    hub.add_user("ann", "hf_ann", access=["org/private"])
+    repo = hub.add_repo("org/private", SMALL, private=True)
+    credentials = Credentials()
+    async with engine_in(tmp_path, hub.endpoint, **PATIENT) as bench:
+        hub.faults.add(hold := HoldAfter())
+        created = await bench.create(repo, credential=credentials.of_call("hf_ann"))
+        await bench.scheduler.pause(created.id)
+        hold.release()
+        with pytest.raises(Fault) as caught:
+            await bench.scheduler.resume(created.id, credential=credentials.of_call("hf_stranger"), etag=created.etag)
+        assert caught.value.reason is Reason.ETAG_MISMATCH
+        await bench.scheduler.resume(created.id)
+        assert (await bench.told.end(created.id)).state is State.SUCCEEDED
+
+
 async def test_a_pause_does_not_hide_that_the_callers_token_went_with_the_process(
     hub: HubEmulator, tmp_path: Path
 ) -> None:
@@ -395,6 +456,7 @@ async def test_a_pause_does_not_hide_that_the_callers_token_went_with_the_proces
         with pytest.raises(Fault) as caught:
             await bench.scheduler.resume(created.id)
         assert caught.value.reason is Reason.CREDENTIAL_REQUIRED
+        assert "not kept over the registry's restart: send it again" in caught.value.text
         await bench.scheduler.resume(created.id, credential=caller)
         assert (await bench.told.end(created.id)).state is State.SUCCEEDED
 

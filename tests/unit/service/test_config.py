@@ -93,7 +93,15 @@ def test_unknown_variables_are_refused(monkeypatch: pytest.MonkeyPatch, variable
 
 
 @pytest.mark.parametrize(
-    "variable", ["SLIPWAY_RUNNER_LISTEN", "SLIPWAY_RUNNER", "SLIPWAY_REGISTRY", "SLIPWAY_REGISTRY_INSTANCE"]
+    "variable",
+    [
+        "SLIPWAY_RUNNER_LISTEN",
+        "SLIPWAY_RUNNER",
+        "SLIPWAY_REGISTRY",
+        "SLIPWAY_HF_TOKEN",
+        "SLIPWAY_CONFIG",
+        "SLIPWAY_REGISTRY_INSTANCE",
+    ],
 )
 def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "127.0.0.1:1")

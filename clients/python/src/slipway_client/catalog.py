@@ -57,7 +57,8 @@ class CatalogCalls(Client):
 
         Raises:
             ValueError: `gated` or `sort` is no such word.
-            SlipwayError: INVALID_FIELDS, HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE.
+            SlipwayError: INVALID_FIELDS, CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID, HUB_RATE_LIMITED,
+                HUB_UNREACHABLE, HUB_ERROR, OFFLINE.
         """
         request = SearchReposRequest(
             query=query,
@@ -91,7 +92,8 @@ class CatalogCalls(Client):
         """A repository at a revision: files, variants, and for each of `devices` whether they fit.
 
         Raises:
-            SlipwayError: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, and those of `search`.
+            SlipwayError: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, HUB_ANSWER_UNSAFE, and those of
+                `search`.
         """
         request = GetRepoRequest(repo_id=repo_id, revision=revision, devices=devices, context_tokens=context_tokens)
         return (await self._catalog.GetRepo(request, metadata=token_metadata(hf_token))).repo

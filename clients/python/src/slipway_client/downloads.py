@@ -69,19 +69,34 @@ class DownloadCalls(Client):
         """Starts a download, or joins the live one for the same commit and selection. See `select`.
 
         Raises:
-            SlipwayError: INVALID_FIELDS, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, VARIANT_NOT_FOUND,
-                SELECTION_EMPTY, DISK_FULL, CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, OFFLINE, DRAINING.
+            SlipwayError: INVALID_FIELDS, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED,
+                VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, DISK_FAULT, CREDENTIAL_INVALID,
+                SERVICE_CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_ERROR, HUB_ANSWER_UNSAFE, OFFLINE,
+                DRAINING.
         """
         request = CreateDownloadRequest(
             repo_id=repo_id, revision=revision, selection=selection, validate_only=validate_only
         )
         return await self._downloads.CreateDownload(request, metadata=token_metadata(hf_token))
 
+    async def start_download(
+        self, repo_id: str, revision: str = "", *, selection: Selection | None = None, hf_token: str = ""
+    ) -> CreateDownloadResponse | ResumeDownloadResponse:
+        """As `create_download`, and one that a caller has paused is resumed.
+
+        Raises:
+            SlipwayError: as `create_download` and `resume_download`.
+        """
+        created = await self.create_download(repo_id, revision, selection=selection, hf_token=hf_token)
+        if created.download.state != DownloadState.DOWNLOAD_STATE_PAUSED:
+            return created
+        return await self.resume_download(created.download.name, hf_token=hf_token)
+
     async def get_download(self, name: str) -> GetDownloadResponse:
         """Reads a download.
 
         Raises:
-            SlipwayError: DOWNLOAD_NOT_FOUND.
+            SlipwayError: INVALID_FIELDS, DOWNLOAD_NOT_FOUND.
         """
         return await self._downloads.GetDownload(GetDownloadRequest(name=resource_name("downloads", name)))
 
@@ -104,7 +119,7 @@ class DownloadCalls(Client):
         """Stops a download and keeps what it has.
 
         Raises:
-            SlipwayError: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT, ETAG_MISMATCH.
+            SlipwayError: INVALID_FIELDS, DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT, ETAG_MISMATCH.
         """
         request = PauseDownloadRequest(name=resource_name("downloads", name), etag=etag)
         return await self._downloads.PauseDownload(request)
@@ -113,7 +128,8 @@ class DownloadCalls(Client):
         """Queues a paused download again.
 
         Raises:
-            SlipwayError: as `pause_download`, and CREDENTIAL_REQUIRED: it lives on a caller's token; give `hf_token`.
+            SlipwayError: as `pause_download`; CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID; CREDENTIAL_REQUIRED: it
+                lives on a caller's token; give `hf_token`.
         """
         request = ResumeDownloadRequest(name=resource_name("downloads", name), etag=etag)
         return await self._downloads.ResumeDownload(request, metadata=token_metadata(hf_token))
@@ -175,15 +191,15 @@ class DownloadCalls(Client):
         hf_token: str = "",
         on_disconnect: OnDisconnect = ignore_disconnect,
     ) -> AsyncIterator[Download]:
-        """Starts or joins a download and yields it with every change, to the end; the last one has SUCCEEDED.
+        """Starts, joins or resumes a download and yields it with every change, to the end; the last one has SUCCEEDED.
 
-        Leaving early leaves the download running.
+        Leaving early leaves the download running. One that is paused meanwhile is waited for.
 
         Raises:
-            SlipwayError: as `create_download`, and what the download itself failed of.
+            SlipwayError: as `start_download`, and what the download itself failed of.
         """
-        created = await self.create_download(repo_id, revision, selection=selection, hf_token=hf_token)
-        async for download in self.follow_download(created.download, created.cursor, on_disconnect=on_disconnect):
+        started = await self.start_download(repo_id, revision, selection=selection, hf_token=hf_token)
+        async for download in self.follow_download(started.download, started.cursor, on_disconnect=on_disconnect):
             yield download
 
     async def follow_download(

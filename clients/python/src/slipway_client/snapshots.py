@@ -63,7 +63,7 @@ class SnapshotCalls(Client):
         """A snapshot with its files: by its name, or by repository and a commit or ref that the cache knows.
 
         Raises:
-            SlipwayError: INVALID_FIELDS, SNAPSHOT_NOT_FOUND.
+            SlipwayError: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, DISK_FAULT.
         """
         request = GetSnapshotRequest(
             name=resource_name("snapshots", name) if name else "", repo_id=repo_id, revision=revision
@@ -110,7 +110,8 @@ class SnapshotCalls(Client):
         """Hashes a snapshot's files and streams progress and findings; leaving the stream ends the work.
 
         Raises:
-            SlipwayError: from the stream: SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND; with `repair` as `create_download`.
+            SlipwayError: from the stream: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND; with `repair` as
+                `create_download`.
         """
         request = VerifySnapshotRequest(name=resource_name("snapshots", name), variant=variant, repair=repair)
         return self.connection.stream(self._snapshots.VerifySnapshot, request, hf_token=hf_token)
@@ -127,11 +128,12 @@ class SnapshotCalls(Client):
     ) -> DeleteSnapshotResponse:
         """Removes a snapshot, or one variant of it. `force` asks the holders of pins to release it first.
 
-        `timeout` is how many seconds to wait for holders: FORCED_DELETE_DEADLINE when it is not given.
+        `timeout` is how many seconds to wait for holders, less the time to answer in: FORCED_DELETE_DEADLINE when it
+        is not given.
 
         Raises:
-            SlipwayError: SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND, SNAPSHOT_PINNED (`preconditions` are the holders),
-                SNAPSHOT_BUSY, ETAG_MISMATCH.
+            SlipwayError: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND, SNAPSHOT_PINNED (`preconditions` are
+                the pins, their subjects the holders), SNAPSHOT_BUSY, ETAG_MISMATCH, DISK_FAULT.
         """
         request = DeleteSnapshotRequest(
             name=resource_name("snapshots", name), variant=variant, force=force, etag=etag, validate_only=validate_only
@@ -148,10 +150,12 @@ class SnapshotCalls(Client):
         validate_only: bool = False,
         timeout: float | None = PRUNE_DEADLINE,
     ) -> PruneCacheResponse:
-        """Removes what was not used for `unused_for` seconds, or until the cache is within its quota.
+        """Removes what was not used for `unused_for` seconds, and until the cache takes `quota_bytes` at most.
+
+        With neither it goes down to the configured quota.
 
         Raises:
-            SlipwayError: INVALID_FIELDS, DEADLINE: what was taken until then is gone.
+            SlipwayError: INVALID_FIELDS; DISK_FAULT, DEADLINE: what was taken until then is gone.
         """
         request = PruneCacheRequest(
             quota_bytes=quota_bytes, unused_for=duration(unused_for), validate_only=validate_only
@@ -164,8 +168,8 @@ class SnapshotCalls(Client):
         """Writes a snapshot as real files into a directory on the registry's host, and streams progress.
 
         Raises:
-            SlipwayError: from the stream: SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, PATH_NOT_ALLOWED, DISK_FULL,
-                DISK_FAULT.
+            SlipwayError: from the stream: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND, SELECTION_EMPTY,
+                SNAPSHOT_INCOMPLETE, SNAPSHOT_BUSY, HASH_MISMATCH, PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
         """
         request = ExportSnapshotRequest(name=resource_name("snapshots", name), selection=selection, directory=directory)
         return self.connection.stream(self._snapshots.ExportSnapshot, request)
@@ -176,7 +180,7 @@ class SnapshotCalls(Client):
         """Takes a directory of the registry's host into the cache, each file by its hash, and streams progress.
 
         Raises:
-            SlipwayError: from the stream: PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+            SlipwayError: from the stream: PATH_NOT_ALLOWED, HASH_MISMATCH, DISK_FULL, DISK_FAULT, and as `get_repo`.
         """
         request = ImportSnapshotRequest(repo_id=repo_id, revision=revision, directory=directory)
         return self.connection.stream(self._snapshots.ImportSnapshot, request, hf_token=hf_token)
@@ -208,13 +212,14 @@ class SnapshotCalls(Client):
             revision: a commit or a ref that the cache knows.
             holder: who holds it.
             claim: what the holder needs it for, for example a model's uid.
-            selection: which files; None is all. Those of the newest call count.
+            selection: which files; None is all that is there. Those of the newest call count.
             ttl: seconds that it holds unless renewed, at most 30 days; None is 24 h.
             keep: holds without an end; excludes `ttl`.
-            release_refusal: says no to a release that was asked for, and why.
+            release_refusal: says no to a release while it is asked for, and why.
 
         Raises:
-            SlipwayError: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY.
+            SlipwayError: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SELECTION_EMPTY,
+                SNAPSHOT_BUSY, DISK_FULL, DISK_FAULT.
         """
         request = PinSnapshotRequest(
             repo_id=repo_id,
@@ -232,7 +237,7 @@ class SnapshotCalls(Client):
         """Ends a pin.
 
         Raises:
-            SlipwayError: PIN_NOT_FOUND.
+            SlipwayError: INVALID_FIELDS, PIN_NOT_FOUND.
         """
         return await self._snapshots.UnpinSnapshot(UnpinSnapshotRequest(name=resource_name("pins", name)))
 

@@ -132,6 +132,7 @@ class SyncRegistry(SyncClient[Registry]):
     list_repo_refs = returning(Registry.list_repo_refs)
 
     create_download = returning(Registry.create_download)
+    start_download = returning(Registry.start_download)
     get_download = returning(Registry.get_download)
     list_downloads = returning(Registry.list_downloads)
     pause_download = returning(Registry.pause_download)

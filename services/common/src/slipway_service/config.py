@@ -31,7 +31,9 @@ from slipway_service.values import Duration, Listen, ListenAddress
 PROGRAMS = ("SLIPWAY_REGISTRY_", "SLIPWAY_RUNNER_")
 """The prefixes of the services' options. A service leaves the other's alone and checks its own."""
 
-OTHER_VARIABLES = frozenset({"SLIPWAY_REGISTRY", "SLIPWAY_RUNNER", "SLIPWAY_PRELOAD"})
+OTHER_VARIABLES = frozenset(
+    {"SLIPWAY_REGISTRY", "SLIPWAY_RUNNER", "SLIPWAY_HF_TOKEN", "SLIPWAY_CONFIG", "SLIPWAY_PRELOAD"}
+)
 """Variables without a service's prefix: those of the `slipway` command, and the list of models to preload."""
 
 _NO_FILE: Mapping[str, Any] = MappingProxyType({})
@@ -104,7 +106,9 @@ class ServiceSettings(Settings):
         default=10.0, ge=0, description="On shutdown, how long calls in progress may take to end. Watches end at once."
     )
     stall_limit: Duration = Field(
-        default=STALL_LIMIT, gt=0, description="How long a stream waits for a client that reads nothing, then ends."
+        default=STALL_LIMIT,
+        gt=0,
+        description="How long a stream waits for a client that reads nothing, then ends; more than 0.",
     )
     log_format: LogFormat = Field(default=LogFormat.CONSOLE, description="How log lines look on standard error.")
     log_level: LogLevel = Field(default=LogLevel.INFO, description="From which level on lines are logged.")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
@@ -47,7 +48,7 @@ async def registry(
         StartError: the cache or the state directory is another registry's, or the environment is wrong.
     """
     async with (
-        opened(settings, environment, listener=DownloadLog) as it,
+        opened(settings, environment, listener=partial(DownloadLog, retention=settings.retention)) as it,
         _keeping(it.engine, it.hub, settings) as (log_of_cache, keeper),
         Remover(keeper).running() as remover,
         _scrubbing(host, it.engine, keeper, settings),
@@ -59,7 +60,9 @@ async def registry(
         broadcast = Broadcast(engine.listener.log, metrics=watches.of("downloads"))
         host.on_drain(broadcast.drain)
         CatalogService(gateway, metadata, repositories, credentials).offer(host)
-        DownloadService(engine.scheduler, engine.store, repositories, credentials, broadcast).offer(host)
+        DownloadService(
+            engine.scheduler, engine.store, repositories, credentials, broadcast, retention=settings.retention
+        ).offer(host)
         SnapshotService(keeper, remover, log_of_cache, engine.budget, watches, engine.cache_id).offer(host)
         streams = SnapshotStreams(
             keeper,

@@ -146,6 +146,8 @@ async def test_odd_names_and_damage_are_told(hub: HubEmulator, tmp_path: Path, r
         (it.hub / snapshot.path / "model-Q4_K_M.gguf").write_bytes(b"x" * 64 * KIB)
         assert await reason(export(it, snapshot.name, root / "new")) == "HASH_MISMATCH"
         assert "model-Q4_K_M.gguf" not in contents(root / "new")
+        assert [found async for found in it.client.verify_snapshot(snapshot.name)][-1].open_findings == 1
+        assert await reason(export(it, snapshot.name, root / "new")) == "HASH_MISMATCH"  # though it is known by now
         assert await it.client.list_pins() == []
 
 

@@ -197,5 +197,6 @@ async def test_a_pin_that_a_full_disk_refuses_is_none(
             patch.setattr("slipway_registry.cache.hold.replace_file", full)
             refused = await reason_of(it.client.pin_snapshot("org/m", repo.head.id, holder="h"))
         assert refused.reason == "DISK_FULL"
+        assert [(found.type, found.subject) for found in refused.preconditions] == [("DISK", str(it.paths(repo).root))]
         assert await it.client.list_pins() == []
         await it.client.pin_snapshot("org/m", repo.head.id, holder="h")

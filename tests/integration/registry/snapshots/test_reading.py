@@ -182,3 +182,15 @@ async def test_a_download_that_cannot_be_entered_ends_nothing(
             await it.pull(repo)
             await refused.wait()
         assert (await it.snapshot(repo)).complete
+
+
+async def test_a_cursor_is_where_the_snapshot_that_it_came_with_was(hub: HubEmulator, tmp_path: Path) -> None:
+    """Another program's change is in the answer, so it is not sent again to who watches from there."""
+    repo = hub.add_repo("org/m", GGUFS)
+    async with served(tmp_path, hub.endpoint, rescan_interval=600.0) as it:
+        await it.pull(repo)
+        await it.snapshot(repo)
+        (it.paths(repo).snapshot(Commit(repo.head.id)) / "model-Q8_0.gguf").unlink()
+        changed = await it.client.get_snapshot(repo_id=repo.id)
+        again = await it.client.get_snapshot(repo_id=repo.id)
+        assert changed == again

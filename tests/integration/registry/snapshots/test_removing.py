@@ -96,7 +96,7 @@ async def test_one_variant_goes(hub: HubEmulator, tmp_path: Path) -> None:
         assert (left.uid, left.etag == snapshot.etag) == (snapshot.uid, False)
         assert sound(it)
         unknown = await reason_of(it.client.delete_snapshot(snapshot.name, variant="Q2_K"))
-        assert unknown.reason == "VARIANT_NOT_FOUND"
+        assert (unknown.reason, unknown.resource) == ("VARIANT_NOT_FOUND", "Q2_K")
         assert (await reason_of(it.client.delete_snapshot(snapshot.name, etag=snapshot.etag))).reason == "ETAG_MISMATCH"
 
 

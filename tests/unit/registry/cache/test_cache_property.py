@@ -263,7 +263,8 @@ class CacheMachine(RuleBasedStateMachine):
         all_names = names(self.cache.hub)
         for snapshot in self.cache.index.all():
             where = self.cache.paths(snapshot.repo)
-            assert snapshot.present_bytes == once(where.snapshot(snapshot.commit).rglob("*"))
+            whole = (where.snapshot(snapshot.commit) / it for it in snapshot.present)
+            assert snapshot.present_bytes == once(whole)
             alone = going(where, snapshot.commit, None)
             assert snapshot.exclusive_bytes == lost(all_names, alone)
             assert snapshot.pin_count == len(self.cache.pins.of(snapshot.repo, snapshot.commit))

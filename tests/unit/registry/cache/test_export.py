@@ -1,10 +1,12 @@
 """Writing a snapshot into a directory: what is right, on the disk, and nowhere else."""
 
+import errno
 import fcntl
 import os
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,15 +96,26 @@ def test_everything_is_on_the_disk_when_it_is_done(
 def test_an_export_asks_for_space_first(
     cache: Cache, directory: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    if there:  # what is written anew stays until its successor is whole
+    if there:  # what an earlier one wrote stays
         export(cache, directory).run(Halt())
+        (directory / "a.bin").unlink()
     before = contents(directory)
-    least = 5_000 if there else 8_000
+    least = 3_000 if there else 8_000
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, least - 1))
     assert refused(cache, directory).reason is Reason.DISK_FULL
     assert contents(directory) == before
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, least))
     export(cache, directory).run(Halt())
+
+
+def test_a_disk_that_fills_meanwhile_is_named(cache: Cache, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    fault = refused(cache, directory)
+    assert fault.reason is Reason.DISK_FULL
+    assert [(it.type, it.subject) for it in fault.preconditions] == [("DISK", str(directory))]
 
 
 def test_what_a_killed_export_left_is_removed(cache: Cache, directory: Path) -> None:
@@ -134,6 +147,38 @@ def test_another_ones_files_are_not_touched(cache: Cache, directory: Path) -> No
     fault = refused(cache, directory)
     assert (fault.reason, ".slipway-notes" in fault.text) == (Reason.PATH_NOT_ALLOWED, True)
     assert set(contents(directory)) == {".slipway-0123abcd", ".slipway-notes"}
+
+
+@pytest.mark.parametrize("mine", [b"mine", b"x" * 3_000], ids=["another size", "the same size"])
+def test_another_ones_file_of_the_same_name_is_not_touched(cache: Cache, directory: Path, mine: bytes) -> None:
+    directory.mkdir(parents=True)
+    (directory / "a.bin").write_bytes(mine)
+    fault = refused(cache, directory)
+    assert fault.reason is Reason.PATH_NOT_ALLOWED
+    assert f"{directory / 'a.bin'} is there and another" in fault.text
+    assert contents(directory) == {"a.bin": mine}
+
+
+def test_what_an_earlier_export_wrote_is_kept(cache: Cache, directory: Path) -> None:
+    export(cache, directory).run(Halt())
+    (directory / "sub" / "b.bin").unlink()
+    before = (directory / "a.bin").stat()
+    work = export(cache, directory)
+    work.run(Halt())
+    assert contents(directory) == FILES
+    assert (directory / "a.bin").stat().st_ino == before.st_ino
+    assert work.done_bytes == work.total_bytes == 8_000
+
+
+def test_a_file_without_a_hash_is_compared_with_what_the_cache_has(cache: Cache, directory: Path) -> None:
+    files = [replace(file, blob_id="") for file in listing_of(FILES)]
+    work = Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory)
+    work.run(Halt())
+    Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory).run(Halt())
+    assert contents(directory) == FILES
+    (directory / "a.bin").write_bytes(b"x" * 3_000)
+    with pytest.raises(Fault, match="is there and another"):
+        Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory).run(Halt())
 
 
 def test_a_name_that_is_no_text_can_be_told(cache: Cache, directory: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from slipway_registry.cache.hold import Hold
+from slipway_registry.cache.hold import Hold, held_files
 from slipway_registry.cache.scrub import Scrub, ScrubSettings
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.names import Commit, RepoId, Revision
@@ -66,6 +66,26 @@ async def test_damage_that_a_verification_finds_is_remembered(cache: Cache) -> N
     with pytest.raises(Fault) as refused:
         await cache.keeper.pin(everything())
     assert refused.value.reason is Reason.SNAPSHOT_INCOMPLETE
+
+
+async def test_damage_that_is_known_is_told_from_what_is_not_there(cache: Cache) -> None:
+    overwrite(cache)
+    snapshot = await cache.keeper.find(REPO, Revision(COMMIT))
+    cache.verify(snapshot, snapshot.listing)
+    await cache.keeper.refresh([REPO], anew=True)
+    snapshot = await cache.keeper.find(REPO, Revision(COMMIT))
+    with pytest.raises(Fault) as refused:
+        held_files(snapshot, EverySelection(), damaged=Reason.HASH_MISMATCH)
+    assert refused.value.reason is Reason.HASH_MISMATCH
+    assert NAME in refused.value.text
+    assert "slipway cache verify --repair" in refused.value.text
+    assert "lacks" not in refused.value.text
+    (cache.paths(REPO).snapshot(COMMIT) / "config.json").unlink()
+    snapshot = await cache.keeper.find(REPO, Revision(COMMIT))
+    with pytest.raises(Fault, match=f"lacks config.json, {NAME}") as refused:
+        held_files(snapshot, EverySelection(), damaged=Reason.HASH_MISMATCH)
+    assert refused.value.reason is Reason.SNAPSHOT_INCOMPLETE
+    assert {it.file.path for it in held_files(snapshot, None)} == {NAME}  # what is there, right or not
 
 
 async def test_damage_is_remembered_if_the_file_changed_after_it_was_looked_up(cache: Cache) -> None:

@@ -15,8 +15,10 @@ def opened(directory: Path, now: float) -> PinBook:
     return PinBook(CacheRecords(Store.in_directory(directory, uuid.uuid4())), now)
 
 
-def take(pins: PinBook, holder: str, ttl: float | None) -> str:
-    pin = pins.take(RepoId("org/m"), Commit("a" * 40), holder=holder, claim="", paths=(), now=START, ttl=ttl)
+def take(pins: PinBook, holder: str, ttl: float | None, *, refusal: str = "") -> str:
+    pin = pins.take(
+        RepoId("org/m"), Commit("a" * 40), holder=holder, claim="", paths=(), now=START, ttl=ttl, refusal=refusal
+    )
     return pin.id
 
 
@@ -43,3 +45,16 @@ def test_holders_may_come_back_to_a_registry_that_was_away_for_longer(tmp_path: 
     }
     assert pins.expire(back + 59) == []
     assert [it.holder for it in pins.expire(back + 60)] == ["short"]
+
+
+def test_a_no_that_comes_when_nobody_asks_is_none(tmp_path: Path) -> None:
+    """It would be taken for the answer to the next who asks, without anybody being asked."""
+    pins = opened(tmp_path, START)
+    take(pins, "h", 60)
+    for asked in (False, True, False):
+        pins.request_release(pins.all(), wanted=asked)
+        take(pins, "h", 60, refusal="it is in use")
+        take(pins, "h", 60)  # a renewal says nothing
+        assert [it.refusal for it in pins.all()] == (["it is in use"] if asked else [""])
+    pins.request_release(pins.all(), wanted=True)
+    assert [(it.release_requested, it.firm) for it in pins.all()] == [(True, False)]

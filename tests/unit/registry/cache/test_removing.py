@@ -86,6 +86,21 @@ async def test_the_last_variant_takes_its_snapshot_along(cache: Cache) -> None:
     assert not cache.paths(REPO).root.exists()
 
 
+async def test_a_variant_is_named_in_any_case(tmp_path: Path) -> None:
+    """As for a verification or a download; what is written exactly so comes first."""
+    cache = Cache(tmp_path / "other")
+    cache.publish(REPO, COMMIT, FILES | {"a/m-x-Q8_0.gguf": b"5" * 30, "A/m-x-Q8_0.gguf": b"6" * 60})
+    await cache.keeper.rescan()
+    (snapshot,) = cache.index.all()
+    assert {it.name for it in snapshot.variants} >= {"Q4_K_M", "a/Q8_0", "A/Q8_0"}
+    assert (await cache.remover.delete(snapshot.name, variant="q4_k_m")).removal.paths == ("model-Q4_K_M.gguf",)
+    assert (await cache.remover.delete(snapshot.name, variant="A/Q8_0")).removal.paths == ("A/m-x-Q8_0.gguf",)
+    with pytest.raises(Fault) as refused:
+        await cache.remover.delete(snapshot.name, variant="Q9")
+    assert (refused.value.reason, refused.value.resource) == (Reason.VARIANT_NOT_FOUND, "Q9")
+    cache.close()
+
+
 async def test_a_projector_goes_with_the_last_cached_variant_that_needs_it(tmp_path: Path) -> None:
     """A variant that the cache has nothing of keeps nothing."""
     cache = Cache(tmp_path / "other")

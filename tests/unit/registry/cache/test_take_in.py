@@ -249,6 +249,7 @@ def test_a_full_disk_is_the_caches(cache: Cache, tmp_path: Path, monkeypatch: py
     assert caught.value.reason is Reason.DISK_FULL
     assert str(cache.hub) in caught.value.text
     assert str(directory) not in caught.value.text
+    assert [it.subject for it in caught.value.preconditions] == [str(cache.hub)]
 
 
 def test_what_is_there_is_left_alone(cache: Cache, tmp_path: Path) -> None:

@@ -60,6 +60,23 @@ def test_reasons(failure: HubFailure, credential: Credential, reason: Reason) ->
     assert "None" not in told.text
 
 
+@pytest.mark.parametrize(
+    ("code", "resource"),
+    [
+        ("RepoNotFound", "org/m"),
+        ("RevisionNotFound", "org/m@v9"),
+        ("EntryNotFound", "org/m@v9/x.gguf"),
+        ("GatedRepo", ""),
+    ],
+)
+def test_what_is_not_there_is_named(code: str, resource: str) -> None:
+    assert fault(Refusal(404, code)).resource == resource
+
+
+def test_a_token_that_is_refused_is_the_callers_also_long_after_the_call() -> None:
+    assert fault(Refusal(401), CALLER).text == "The Hub does not know the token that the caller gave."
+
+
 def test_a_gated_repository_comes_with_the_page_to_ask_on() -> None:
     link = fault(Refusal(403, "GatedRepo")).link
     assert link is not None

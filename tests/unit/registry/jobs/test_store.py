@@ -66,7 +66,7 @@ def test_a_download_is_found_again_with_its_files(store: Store) -> None:
 def test_an_unknown_download_is_not_found(store: Store) -> None:
     with pytest.raises(Fault) as caught:
         store.get("nope")
-    assert caught.value.reason is Reason.DOWNLOAD_NOT_FOUND
+    assert (caught.value.reason, caught.value.resource) == (Reason.DOWNLOAD_NOT_FOUND, "downloads/nope")
 
 
 def test_one_live_download_per_key(store: Store) -> None:
@@ -213,6 +213,8 @@ def test_a_full_disk_is_a_fault_and_changes_nothing(store: Store) -> None:
     with pytest.raises(Fault) as caught:
         store.save(replace(recorded, selection={"patterns": ["x" * 10_000]}))
     assert caught.value.reason is Reason.DISK_FULL
+    (disk,) = caught.value.preconditions
+    assert (disk.type, disk.subject.endswith("registry.sqlite3")) == ("DISK", True)
     assert store.head().revision == 1
     with store._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 100000")

@@ -1,5 +1,7 @@
 """What callers see of a download's failure: while it stands in the way, with when to come back and what is missing."""
 
+from functools import partial
+
 import pytest
 from slipway_registry.jobs.records import Download, Failure, State, WaitReason
 from slipway_registry.rpc import to_proto
@@ -17,14 +19,16 @@ FULL = Failure(
     preconditions=(Precondition("DISK", "/hub", TIGHT),),
 )
 
+shown_of = partial(to_proto.download, retention=60.0)
+
 
 def test_a_download_that_backs_off_says_when_it_comes_back() -> None:
-    shown = from_status(to_proto.download(download(state=State.BACKING_OFF, failure=AWAY)).error)
+    shown = from_status(shown_of(download(state=State.BACKING_OFF, failure=AWAY)).error)
     assert (shown.reason, shown.retry_after) == (Reason.HUB_RATE_LIMITED, 2.5)
 
 
 def test_a_download_that_waits_for_space_says_how_much() -> None:
-    message = to_proto.download(download(state=State.QUEUED, waiting_for=WaitReason.DISK, failure=FULL))
+    message = shown_of(download(state=State.QUEUED, waiting_for=WaitReason.DISK, failure=FULL))
     shown = from_status(message.error)
     assert (shown.reason, shown.facts, shown.preconditions) == (FULL.reason, FULL.facts, FULL.preconditions)
     assert message.message == f"waits for disk: {TIGHT}"
@@ -42,4 +46,4 @@ def test_a_download_that_waits_for_space_says_how_much() -> None:
     ids=lambda given: given.state,
 )
 def test_what_a_download_has_got_over_is_not_shown(over: Download) -> None:
-    assert not to_proto.download(over).HasField("error")
+    assert not shown_of(over).HasField("error")

@@ -138,7 +138,7 @@ def test_a_variant_that_lacks_parts_says_so() -> None:
 def test_an_unknown_variant_names_those_there_are() -> None:
     with pytest.raises(Fault, match=r"no variant 'Q2_K'. It has: Q4_K_M, Q8_0") as caught:
         chosen(GGUFS, VariantSelection("Q2_K"))
-    assert caught.value.reason is Reason.VARIANT_NOT_FOUND
+    assert (caught.value.reason, caught.value.resource) == (Reason.VARIANT_NOT_FOUND, "Q2_K")
     with pytest.raises(Fault, match="and 960 more"):
         chosen([f"m{n}/x-Q4_K_M.gguf" for n in range(1000)], VariantSelection("none"))
 

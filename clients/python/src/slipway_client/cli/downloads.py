@@ -1,19 +1,19 @@
 """`slipway pull`, `downloads`, `pause`, `resume` and `cancel`."""
 
 import time
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 import typer
 from slipway.registry.v1.download_pb2 import Download, DownloadState
-from slipway.registry.v1.download_service_pb2 import CreateDownloadResponse
 
 from slipway_client.cli import format as fmt
 from slipway_client.cli.display import display
 from slipway_client.cli.session import Session, goes_on, session, telling, usage
 from slipway_client.cli.steps import download_step
 from slipway_client.downloads import FINAL_STATES, select
-from slipway_client.registry import Registry
 from slipway_client.specs import repo_and_revision
+from slipway_client.watch import OnDisconnect, ignore_disconnect
 from slipway_client.words import word
 
 DownloadId = Annotated[str, typer.Argument(metavar="ID", help="The download, as `slipway downloads` lists it.")]
@@ -37,16 +37,21 @@ def pull(
 
     async def work() -> None:
         async with current.registry() as registry:
-            created = await registry.create_download(
+            started = await registry.start_download(
                 repo_id, revision, selection=selection, hf_token=current.settings.hf_token
             )
             if detach:
-                _show(current, created.download)
+                _show(current, started.download)
                 return
-            ident = short_id(created.download)
-            note = f"the download goes on; `slipway cancel {ident}` ends it, `slipway pull` again waits for it"
-            with goes_on(note):
-                await _follow(current, registry, created)
+            latest = first = started.download
+
+            async def following(on_disconnect: OnDisconnect) -> AsyncIterator[Download]:
+                nonlocal latest
+                async for latest in registry.follow_download(first, started.cursor, on_disconnect=on_disconnect):
+                    yield latest
+
+            with goes_on(lambda: _remains(latest)):
+                await _follow(current, first, following)
 
     current.run(work)
 
@@ -115,17 +120,26 @@ def short_id(download: Download) -> str:
     return download.name.removeprefix("downloads/")
 
 
-async def _follow(current: Session, registry: Registry, created: CreateDownloadResponse) -> None:
+def _remains(download: Download) -> str:
+    """What is said when the waiting is ended."""
+    ident = short_id(download)
+    if download.state == DownloadState.DOWNLOAD_STATE_PAUSED:
+        return f"the download is paused; `slipway resume {ident}` or `slipway pull` again goes on"
+    return f"the download goes on; `slipway cancel {ident}` ends it, `slipway pull` again waits for it"
+
+
+async def _follow(
+    current: Session, download: Download, following: Callable[[OnDisconnect], AsyncIterator[Download]]
+) -> None:
     """Waits for the end, showing what happens."""
     if current.as_json:
-        async for download in registry.follow_download(created.download, created.cursor):
+        async for download in following(ignore_disconnect):
             current.output.json(download)
         return
     began = time.monotonic()
-    _title(current, created.download)
+    _title(current, download)
     with display(current.output.console) as shown:
-        tell = telling(shown.note)
-        async for download in registry.follow_download(created.download, created.cursor, on_disconnect=tell):
+        async for download in following(telling(shown.note)):
             if download.state not in FINAL_STATES:
                 shown.show(download_step(download))
         shown.finish()

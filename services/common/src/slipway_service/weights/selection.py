@@ -146,6 +146,7 @@ def _named(variants: Sequence[Variant], name: str) -> Variant:
         Reason.VARIANT_NOT_FOUND,
         f"This revision has no variant {name!r}. It has: {names}{more}.",
         facts={"variant": name},
+        resource=name,
     )
 
 

@@ -16,11 +16,11 @@ from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, RepoId
 
-from slipway_registry.cache.files import sync_directory
+from slipway_registry.cache.files import sync_directory, sync_file
 from slipway_registry.cache.plain import kind_of, reads, shown
 from slipway_registry.transfer.errors import DiskFull, disk_errors
 from slipway_registry.transfer.halt import Halt
-from slipway_registry.transfer.hashing import digest_of
+from slipway_registry.transfer.hashing import OneCore, digest_of, hash_file
 
 # Copied between two looks at whether to stop.
 _PIECE_BYTES = 8 << 20
@@ -40,11 +40,12 @@ class Export:
         self._snapshot = RepoPaths(hub, repo).snapshot(commit)
         self._files = files
         self._directory = directory
+        self._core = OneCore()
         self.done_bytes = 0
         self.total_bytes = sum(file.size_bytes for file in files)
 
     def run(self, halt: Halt) -> None:
-        """Return when every file is there, has its hash and is on the disk. What an earlier one left is written anew.
+        """Return when every file is there, has its hash and is on the disk. What an earlier one wrote is kept.
 
         Raises:
             Fault: PATH_NOT_ALLOWED, the directory holds something else, is none, or another export writes to it;
@@ -56,17 +57,17 @@ class Export:
                 self._check_place()
                 made = _make(self._directory)
                 with self._alone():
-                    for leftover in self._check_directory():
+                    leftovers = self._check_directory()
+                    missing = [file for file in self._files if not self._has(file, halt)]
+                    for leftover in leftovers:
                         leftover.unlink(missing_ok=True)
-                    self._check_space()
-                    for file in self._files:
+                    self._check_space(missing)
+                    for file in missing:
                         made |= self._copy(file, halt)
                 for directory in made | {(self._directory / file.path).parent for file in self._files}:
                     sync_directory(directory)
         except DiskFull as full:
-            raise Fault(
-                Reason.DISK_FULL, f"{full}. What was written stays: export again when there is space."
-            ) from full
+            raise full.fault("What was written stays: export again when there is space.") from full
 
     def _check_place(self) -> None:
         """Nothing on the way is a file."""
@@ -125,12 +126,29 @@ class Export:
                 raise Fault(Reason.PATH_NOT_ALLOWED, f"{shown(folder)} is, or lies below, a link to another place.")
         return leftovers
 
-    def _check_space(self) -> None:
-        """A file that is written anew stays until its successor is whole."""
-        needed = written = 0
-        for file in self._files:
-            needed = max(needed, written + file.size_bytes)
-            written += file.size_bytes - _size(self._directory / file.path)
+    def _has(self, file: RepoFile, halt: Halt) -> bool:
+        """Whether an earlier export wrote the file.
+
+        Raises:
+            Fault: PATH_NOT_ALLOWED, somebody else has one of this name.
+        """
+        path = self._directory / file.path
+        if not path.exists():
+            return False
+        # Where nothing says the hash, what the cache has does.
+        expected = file.blob_id or self._hash(self._snapshot / file.path, file, halt)
+        if path.stat().st_size != file.size_bytes or self._hash(path, file, halt) != expected:
+            text = f"{shown(path)} is there and another file than the export's: remove it, or give another directory."
+            raise Fault(Reason.PATH_NOT_ALLOWED, text)
+        sync_file(path)
+        self.done_bytes += file.size_bytes
+        return True
+
+    def _hash(self, path: Path, file: RepoFile, halt: Halt) -> str:
+        return hash_file(path, file.blob_id, self._core, halt, lambda _: None)
+
+    def _check_space(self, missing: Sequence[RepoFile]) -> None:
+        needed = sum(file.size_bytes for file in missing)
         free = shutil.disk_usage(self._directory).free
         if needed > free:
             text = f"{rounded_size(needed)} are needed in {self._directory}, {rounded_size(free)} are free"
@@ -192,13 +210,6 @@ def _make(directory: Path) -> set[Path]:
     changed = _make(directory.parent)
     directory.mkdir(exist_ok=True)
     return changed | {directory.parent}
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _refuse_unread(error: OSError) -> None:

@@ -31,11 +31,16 @@ class Hold:
     refusal: str = ""
 
 
-def held_files(snapshot: Snapshot, selection: Selection | None) -> tuple[FileStanding, ...]:
-    """The files that a selection means, all of them there and none known to be damaged.
+def held_files(
+    snapshot: Snapshot, selection: Selection | None, *, damaged: Reason = Reason.SNAPSHOT_INCOMPLETE
+) -> tuple[FileStanding, ...]:
+    """The files that a selection means, all of them there and none known to be damaged; without one, what is there.
+
+    Args:
+        damaged: the reason where all are there and some are known to be damaged.
 
     Raises:
-        Fault: VARIANT_NOT_FOUND, SELECTION_EMPTY, SNAPSHOT_INCOMPLETE.
+        Fault: VARIANT_NOT_FOUND, SELECTION_EMPTY, SNAPSHOT_INCOMPLETE, `damaged`.
     """
     if selection is None:
         return tuple(standing for standing in snapshot.files if standing.present)
@@ -46,12 +51,13 @@ def held_files(snapshot: Snapshot, selection: Selection | None) -> tuple[FileSta
     chosen = {file.path for file in select(snapshot.listing, variants, selection).files}
     files = tuple(standing for standing in snapshot.files if standing.file.path in chosen)
     if missing := [it.file.path for it in files if not it.sound]:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise Fault(
-            Reason.SNAPSHOT_INCOMPLETE,
-            f"{snapshot.repo} at {snapshot.commit} lacks {', '.join(missing[:_SHOWN])}{more}: download it first.",
-            facts={"missing": str(len(missing))},
-        )
+        named = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        where, count = f"{snapshot.repo} at {snapshot.commit}", str(len(missing))
+        if all(it.present for it in files):
+            text = f"Damaged in the cache, of {where}: {named}. `slipway cache verify --repair` fetches it again."
+            raise Fault(damaged, text, facts={"damaged": count})
+        text = f"{where} lacks {named}: download it first."
+        raise Fault(Reason.SNAPSHOT_INCOMPLETE, text, facts={"missing": count})
     return files
 
 

@@ -10,7 +10,7 @@ import anyio
 import structlog
 from anyio import CancelScope, CapacityLimiter, Event, Lock, to_thread
 from anyio.abc import TaskGroup
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault
 from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import Commit, RepoId, Revision
@@ -266,7 +266,7 @@ class Keeper:
                 with disk_errors(RepoPaths(self.shelf.hub, snapshot.repo).root):
                     keep_off(self.shelf, snapshot.repo, snapshot.commit)
             except DiskFull as full:
-                raise Fault(Reason.DISK_FULL, f"{full}. Nothing was pinned.") from full
+                raise full.fault("Nothing was pinned.") from full
             pin = self.pins.take(
                 snapshot.repo,
                 snapshot.commit,

@@ -26,7 +26,7 @@ class Pin:
         expire_time: when it ends unless renewed; None for an operator's keep.
         release_requested: someone waits for it to end, to delete the snapshot. Not stored: who waited is gone with
             the process.
-        refusal: why the holder does not let go although it was asked; empty while it has not said no. Not stored.
+        refusal: why the holder does not let go although it is asked; empty while it has not said no. Not stored.
     """
 
     id: str

@@ -58,7 +58,8 @@ class PinBook:
 
         Args:
             ttl: seconds; None holds without an end.
-            refusal: why it is not released though that was asked for; empty says nothing, and takes no refusal back.
+            refusal: why it is not released though that is asked for; empty says nothing, and takes no refusal back.
+                While nobody asks it is not taken: the next who does is to be answered by the holder itself.
 
         Raises:
             Fault: SNAPSHOT_BUSY, it is being deleted and this holder has no pin on it; DISK_FULL, DISK_FAULT.
@@ -67,7 +68,8 @@ class PinBook:
         with self._lock:
             found = [it for it in self._pins.values() if _claims(it) == (holder, claim, repo, commit)]
             if found:
-                pin = replace(found[0], paths=paths, expire_time=expire_time, refusal=refusal or found[0].refusal)
+                said = (refusal or found[0].refusal) if found[0].release_requested else ""
+                pin = replace(found[0], paths=paths, expire_time=expire_time, refusal=said)
             elif (repo, commit) in self._closed:
                 text = f"{repo} at {commit} is being deleted: try again in a moment."
                 raise Fault(Reason.SNAPSHOT_BUSY, text, retry_after=_RETRY)

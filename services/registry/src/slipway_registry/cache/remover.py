@@ -11,6 +11,7 @@ from anyio import CancelScope, to_thread
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.cache_paths import RepoPaths
 from slipway_service.weights.names import RepoId
+from slipway_service.weights.selection import VariantSelection, select
 
 from slipway_registry.cache import trash
 from slipway_registry.cache.delete import Removal, plan_removal, remove
@@ -208,10 +209,8 @@ def _only_of(snapshot: Snapshot, name: str) -> frozenset[str]:
     Raises:
         Fault: VARIANT_NOT_FOUND.
     """
+    name = select(snapshot.listing, [it.variant for it in snapshot.variants], VariantSelection(name)).variant
     variants = {it.name: {*it.variant.files, *it.variant.projector_files} for it in snapshot.variants}
-    if name not in variants:
-        text = f"{snapshot.repo} at {snapshot.commit} has no variant {name!r}. It has: {', '.join(variants) or 'none'}."
-        raise Fault(Reason.VARIANT_NOT_FOUND, text, facts={"variant": name})
     linked = {it.file.path for it in snapshot.files if it.inode is not None}
     others = {
         file.path

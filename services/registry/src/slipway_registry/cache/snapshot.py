@@ -76,8 +76,8 @@ class Snapshot:
     Attributes:
         refs: branches, tags and `refs/pr/N` that name it, in order.
         files: those that the commit has, as far as known, by path.
-        present_bytes: of its files, each content counted once.
-        exclusive_bytes: of those, what would come free with it.
+        present_bytes: of its files that are there, each content counted once.
+        exclusive_bytes: what would come free with it, of files that are not whole too.
         listed: whether the commit's listing is known; without one nothing is called complete.
     """
 
@@ -109,8 +109,8 @@ class Snapshot:
 
     @property
     def damaged(self) -> frozenset[str]:
-        """Blobs whose last hash was wrong."""
-        return frozenset(standing.file.blob_id for standing in self.files if standing.damaged)
+        """Paths of the files whose last hash was wrong."""
+        return frozenset(standing.file.path for standing in self.files if standing.damaged)
 
     @property
     def sound(self) -> frozenset[str]:
@@ -131,7 +131,7 @@ class Snapshot:
     def etag(self) -> str:
         """Changes with all that callers see of it."""
         files = [(it.file.path, it.file.blob_id, it.present, it.verify_time, it.damaged) for it in self.files]
-        seen = (self.record, self.refs, files, self.pin_count)
+        seen = (self.record, self.refs, files, self.listed, self.exclusive_bytes, self.pin_count)
         return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
     def pinned(self, count: int) -> "Snapshot":
@@ -165,7 +165,7 @@ def stand(
         files=files,
         variants=tuple(_variant(variant, by_path) for variant in find_variants(listing)),
         listed=contents.listing is not None,
-        present_bytes=sum(sizes.values()),
+        present_bytes=sum({it.inode: it.file.size_bytes for it in files if it.present}.values()),
         exclusive_bytes=sum(sizes.get(inode, 0) for inode in set(exclusive)),
     )
 

@@ -81,7 +81,7 @@ class Intake:
             with disk_errors(self._shelf.hub):
                 self._take(halt)
         except DiskFull as full:
-            raise Fault(Reason.DISK_FULL, f"{full}. Nothing was published.") from full
+            raise full.fault("Nothing was published.") from full
         finally:
             self._budget.release(self._user)
 

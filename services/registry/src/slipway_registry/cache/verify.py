@@ -46,6 +46,9 @@ class Finding:
     detail: str = ""
 
 
+Content = tuple[str, int, int]
+"""What is hashed once, however many paths link it: the hash it should have, device and inode."""
+
 Hasher = Callable[[Path, str, OneCore, Halt, Callable[[int], None]], str]
 """As `hash_file`."""
 
@@ -88,11 +91,11 @@ class Verification:
         self._repair = repair
         self._hasher = hasher
         self._clock = clock
-        self._verdicts: dict[tuple[str, int, int], Finding | None] = {}  # by hash, device and inode
+        self._verdicts: dict[Content, Finding | None] = {}
         self.repos = {repo}
         self.findings: list[Finding] = []
         self.done_bytes = 0
-        self.total_bytes = sum({self._content(file): file.size_bytes for file in files}.values())
+        self.total_bytes = sum({self._counted(file): file.size_bytes for file in files}.values())
 
     def run(self, halt: Halt) -> None:
         """Return when every file has been hashed.
@@ -111,9 +114,9 @@ class Verification:
         try:
             status = path.stat()
             if status.st_size != file.size_bytes:
-                text = f"it has {status.st_size} bytes instead of {file.size_bytes}"
-                return self._finding(FindingKind.MISSING, file, detail=text)
-            content = file.blob_id, status.st_dev, status.st_ino
+                kind = FindingKind.MISSING if status.st_size < file.size_bytes else FindingKind.DAMAGED
+                return self._finding(kind, file, detail=f"it has {status.st_size} bytes instead of {file.size_bytes}")
+            content = _content(file, status)
             if content not in self._verdicts:
                 self._verdicts[content] = self._hash(file, path, status, halt)
             verdict = self._verdicts[content]
@@ -123,13 +126,12 @@ class Verification:
         except OSError as error:
             return self._finding(FindingKind.UNREADABLE, file, detail=f"{error.strerror}")
 
-    def _content(self, file: RepoFile) -> object:
-        """What tells contents apart, of which each is hashed once."""
+    def _counted(self, file: RepoFile) -> Content | str:
+        """What counts once: a content, or a file without one."""
         try:
-            status = (self._snapshot / file.path).stat()
+            return _content(file, (self._snapshot / file.path).stat())
         except OSError:
             return file.path
-        return file.blob_id, status.st_dev, status.st_ino
 
     def _hash(self, file: RepoFile, path: Path, status: os.stat_result, halt: Halt) -> Finding | None:
         def add(count: int) -> None:
@@ -178,3 +180,7 @@ class Verification:
 
     def _finding(self, kind: FindingKind, file: RepoFile, *, actual: str = "", detail: str = "") -> Finding:
         return Finding(kind=kind, path=file.path, expected=file.blob_id, actual=actual, detail=detail)
+
+
+def _content(file: RepoFile, status: os.stat_result) -> Content:
+    return file.blob_id, status.st_dev, status.st_ino

@@ -104,7 +104,19 @@ def _refused(refusal: Refusal, subject: Subject, credential: Credential, endpoin
     retry_after = None
     if reason in {Reason.HUB_RATE_LIMITED, Reason.HUB_ERROR}:
         retry_after = refusal.retry_after if refusal.retry_after is not None else DEFAULT_RETRY_AFTER
-    return Fault(reason, text, facts=facts, retry_after=retry_after, link=link)
+    return Fault(reason, text, facts=facts, retry_after=retry_after, link=link, resource=_absent(reason, subject))
+
+
+def _absent(reason: Reason, subject: Subject) -> str:
+    """The name of what is not there."""
+    match reason:
+        case Reason.REPO_NOT_FOUND:
+            return f"{subject.repo}"
+        case Reason.REVISION_NOT_FOUND:
+            return f"{subject.repo}@{subject.revision}"
+        case Reason.ENTRY_NOT_FOUND:
+            return f"{subject.repo}@{subject.revision}/{subject.path}"
+    return ""
 
 
 _BY_CODE = {
@@ -147,7 +159,7 @@ _TEXTS = {
     Reason.ENTRY_NOT_FOUND: "{repo} has no file {path!r} at {revision!r}.",
     Reason.REPO_GATED: "{repo} is gated: ask for access on its page, then send the token of the account that got it.",
     Reason.REPO_DISABLED: "The Hub has disabled {repo}.",
-    Reason.CREDENTIAL_INVALID: "The Hub does not know the token sent with this call.",
+    Reason.CREDENTIAL_INVALID: "The Hub does not know the token that the caller gave.",
     Reason.SERVICE_CREDENTIAL_INVALID: "The Hub does not know the registry's own token: its operator must replace it.",
     Reason.HUB_RATE_LIMITED: "The Hub limits the registry's requests.",
     Reason.HUB_ERROR: "The Hub answered with status {status}.",

@@ -1,7 +1,7 @@
 """One run of one download: look, claim space, obtain, publish; and what to do when that fails."""
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,6 +11,7 @@ import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.files import RepoFile
+from slipway_service.weights.names import RepoId
 
 from slipway_registry.cache.blobs import BlobShelf
 from slipway_registry.cache.names import blob_of
@@ -112,11 +113,17 @@ class Attempt:
         raise Setback("another program keeps deleting what has been fetched")
 
     async def _survey(self, files: Sequence[RepoFile]) -> Run:
-        download, obtainer = self._job.download, self._tools.obtainer
+        download, obtainer, earlier = self._job.download, self._tools.obtainer, self._job.run
 
         def survey() -> Run:
             standings = [obtainer.survey(download.repo, file) for file in files]
-            return Run.begin(files, standings, download.progress, first=download.attempt == 0)
+            return Run.begin(
+                files,
+                standings,
+                download.progress,
+                first=download.attempt == 0,
+                resumed_at_most=earlier.resumed if earlier else None,
+            )
 
         with disk_errors(self._tools.shelf.hub):
             self._job.run = run = await to_thread.run_sync(survey, limiter=self._tools.disk)
@@ -125,11 +132,7 @@ class Attempt:
     async def _claim_space(self, run: Run) -> bool:
         """Whether there is space for all that is missing; if not, the download waits or has failed."""
         job, tools = self._job, self._tools
-        repo = job.download.repo
-        wanted = {
-            blob.file.blob_id: Claim(blob.file.size_bytes, tools.shelf.partial(repo, blob_of(blob.file)) / DATA)
-            for blob in run.missing
-        }
+        wanted = claims(tools.shelf, job.download.repo, (blob.file for blob in run.missing))
         with disk_errors(tools.shelf.hub):
             shortage = await to_thread.run_sync(tools.budget.claim, job.download.id, wanted, limiter=tools.disk)
         if shortage is None:
@@ -260,6 +263,11 @@ class Attempt:
 
     async def _fail(self, failure: Failure) -> None:
         await self._ledger.advance(self._job, states.Failed(failure))
+
+
+def claims(shelf: BlobShelf, repo: RepoId, files: Iterable[RepoFile]) -> dict[str, Claim]:
+    """The space that files of a repository take which it lacks."""
+    return {file.blob_id: Claim(file.size_bytes, shelf.partial(repo, blob_of(file)) / DATA) for file in files}
 
 
 async def wait_for(ledger: Ledger, job: Job, reason: WaitReason, failure: Failure | None = None) -> None:

@@ -1,6 +1,6 @@
 """What of an error is kept with a download, for those who look at it later."""
 
-from slipway_service.fault import Fault, Precondition, Reason
+from slipway_service.fault import Fault
 
 from slipway_registry.jobs.records import Failure
 from slipway_registry.transfer.errors import DiskFull
@@ -23,5 +23,4 @@ def full_disk(full: DiskFull) -> Failure:
     """A disk that filled though space had been promised, or whose space others took meanwhile."""
     if isinstance(full.__cause__, Fault):
         return failure_of(full.__cause__)
-    text = f"{full}. The download goes on when there is space."
-    return Failure(reason=Reason.DISK_FULL, text=text, preconditions=(Precondition("DISK", full.path, text),))
+    return failure_of(full.fault("The download goes on when there is space."))

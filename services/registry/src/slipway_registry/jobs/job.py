@@ -28,9 +28,10 @@ class Job:
     disk_look_at: float = 0.0  # monotonic: while it waits for space, when to look again
     told: Progress | None = None  # the figures that the listener was given last
 
-    def begin(self) -> None:
-        """A run starts."""
+    def begin(self) -> Event:
+        """A run starts; the event is that of its end."""
         self.scope, self.ended = CancelScope(), Event()
+        return self.ended
 
     def end(self, at: float) -> None:
         """The run is over, whatever its outcome; `at` is monotonic time."""

@@ -49,6 +49,7 @@ class Queue:
         self._credential = credential
         self._wake = Event()
         self._held_until = 0.0  # monotonic: the Hub limits our rate
+        self._runs: dict[str, Event] = {}  # at work, by download, also of one that has ended meanwhile
         self._tasks: TaskGroup
         self._board: BlobBoard
         self.draining = False
@@ -72,6 +73,11 @@ class Queue:
     def poke(self) -> None:
         """Something has changed: look who may run."""
         self._wake.set()
+
+    async def at_rest(self, download_id: str) -> None:
+        """Return when no run of that download is at work."""
+        if ended := self._runs.get(download_id):
+            await ended.wait()
 
     async def drain(self) -> None:
         """Begin nothing more; interrupt what runs, which the next process takes up again."""
@@ -118,7 +124,7 @@ class Queue:
             elif sum(1 for other in self._ledger.jobs.values() if other.scope) >= self._settings.jobs:
                 await wait_for(self._ledger, job, WaitReason.SLOT)
             else:
-                job.begin()
+                self._runs[job.download.id] = job.begin()
                 self._tasks.start_soon(self._run, job)
 
     async def _run(self, job: Job) -> None:
@@ -138,6 +144,7 @@ class Queue:
         except Exception:  # a defect of ours must not take the other downloads with it
             log.exception("a download was left behind", id=job.download.id)
         finally:
+            del self._runs[job.download.id]
             job.end(self._clock.monotonic())
             self._tools.budget.release(job.download.id)
             self.poke()

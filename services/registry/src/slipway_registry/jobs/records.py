@@ -65,7 +65,7 @@ class Progress:
     done_bytes: int = 0
     total_bytes: int = 0
     cached_bytes: int = 0  # of done: in the cache before this download was created
-    resumed_bytes: int = 0  # of done: left by an earlier run when this run began
+    resumed_bytes: int = 0  # of done: fetched by earlier attempts
     done_files: int = 0
     total_files: int = 0
     bytes_per_second: float | None = None  # smoothed; None while nothing can be said
@@ -104,7 +104,7 @@ class Download:
     start_time: datetime | None = None  # of the first attempt
     end_time: datetime | None = None
     also: tuple[Revision, ...] = ()
-    log_revision: int = 0  # of its last transition; what its etag is made of
+    log_revision: int = 0  # of its last transition, what its etag is made of; 0 for one that was not recorded
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ class BlobRun:
     files: int
     verified: bool
     known: int  # bytes, as last seen
+    left: int = 0  # of them, while it is not whole: left by an earlier attempt
     waiter: Waiter | None = None
     mismatches: int = 0
     losses: int = 0
@@ -34,7 +35,7 @@ class BlobRun:
 
     def give_up(self) -> None:
         """What was there is wrong or gone."""
-        self.waiter, self.known = None, 0
+        self.waiter, self.known, self.left = None, 0, 0
         self.losses += 1
 
     def rest(self) -> None:
@@ -53,23 +54,39 @@ class Run:
 
     blobs: list[BlobRun]
     cached: int
-    resumed: int
+    kept: int  # bytes of whole blobs that earlier attempts have fetched
+    resumed_at_most: int | None = None
     floor: int = 0  # progress shown must not fall below this, unless `reset` says why
     rate: Rate = field(default_factory=Rate)
 
     @classmethod
-    def begin(cls, files: Sequence[RepoFile], standings: Sequence[Standing], before: Progress, *, first: bool) -> "Run":
-        """A run over these files, of which the survey found so much (one standing per file)."""
+    def begin(
+        cls,
+        files: Sequence[RepoFile],
+        standings: Sequence[Standing],
+        before: Progress,
+        *,
+        first: bool,
+        resumed_at_most: int | None = None,
+    ) -> "Run":
+        """A run over these files, of which the survey found so much (one standing per file).
+
+        Args:
+            first: no attempt was before: what is whole was in the cache.
+            resumed_at_most: for another look in the same attempt, what was resumed at the first: the rest it fetched.
+        """
         blobs: dict[str, BlobRun] = {}
         for file, standing in zip(files, standings, strict=True):
             known = file.size_bytes if standing.verified else standing.partial_bytes
-            blob = blobs.setdefault(file.blob_id, BlobRun(file=file, files=0, verified=standing.verified, known=known))
-            blob.files += 1
+            made = BlobRun(file=file, files=0, verified=standing.verified, known=known, left=standing.partial_bytes)
+            blobs.setdefault(file.blob_id, made).files += 1
         found = sum(blob.file.size_bytes for blob in blobs.values() if blob.verified)
+        cached = found if first else min(found, before.cached_bytes)
         return cls(
             blobs=list(blobs.values()),
-            cached=found if first else before.cached_bytes,
-            resumed=sum(blob.known for blob in blobs.values() if not blob.verified),
+            cached=cached,
+            kept=found - cached,
+            resumed_at_most=resumed_at_most,
             floor=min(before.done_bytes, sum(blob.known for blob in blobs.values())),
         )
 
@@ -77,6 +94,12 @@ class Run:
     def missing(self) -> list[BlobRun]:
         """What is not verified and in place."""
         return [blob for blob in self.blobs if not blob.verified]
+
+    @property
+    def resumed(self) -> int:
+        """Bytes that are there from earlier attempts."""
+        resumed = self.kept + sum(blob.left for blob in self.blobs)
+        return resumed if self.resumed_at_most is None else min(resumed, self.resumed_at_most)
 
     @property
     def fetched(self) -> bool:

@@ -10,18 +10,21 @@ from functools import partial
 
 from anyio import CancelScope, to_thread
 from slipway_service.fault import Fault, Reason
+from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import BlobId, RepoId
 
 from slipway_registry.cache.names import blob_of
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.jobs import states
-from slipway_registry.jobs.attempt import Tools
+from slipway_registry.jobs.attempt import Tools, claims
+from slipway_registry.jobs.failures import failure_of
 from slipway_registry.jobs.job import Job
 from slipway_registry.jobs.ledger import Ledger
 from slipway_registry.jobs.queue import Queue, QueueSettings
-from slipway_registry.jobs.records import Download, PauseReason
+from slipway_registry.jobs.records import Download, PauseReason, WaitReason
 from slipway_registry.jobs.requests import CreateRequest, chosen, complete, new_download
 from slipway_registry.jobs.store import Cursor
+from slipway_registry.transfer.errors import disk_errors
 
 
 class Scheduler:
@@ -53,15 +56,25 @@ class Scheduler:
         await self._queue.drain()
 
     async def preview(self, request: CreateRequest) -> Download:
-        """What `create` would answer, changing nothing.
+        """What `create` would answer, or come to at once where the disk is too small, changing nothing.
 
         Raises:
             Fault: as `create`.
         """
         download = new_download(request, self._clock.now())
         live = (job.download for job in self._ledger.jobs.values() if job.download.key == download.key)
-        found = next(live, None)
-        return found or (complete(download) if await self._is_there(request) else download)
+        if found := next(live, None):
+            return found
+        if not (missing := await to_thread.run_sync(self._missing, request, limiter=self._tools.disk)):
+            return complete(download)
+        with disk_errors(self._tools.shelf.hub):
+            wanted = claims(self._tools.shelf, request.repo, missing)
+            shortage = await to_thread.run_sync(self._tools.budget.shortage, wanted, limiter=self._tools.disk)
+        if shortage is None:
+            return download
+        failure = failure_of(shortage.fault())
+        event = states.Waits(WaitReason.DISK, failure) if shortage.ever else states.Failed(failure)
+        return states.step(download, event, self._clock.now())
 
     async def create(self, request: CreateRequest) -> tuple[Download, bool]:
         """The live download of that commit and selection, or a new one; and whether it is new.
@@ -88,45 +101,39 @@ class Scheduler:
                 download = await self._join(job, request)
         if late:
             await self._publish(request)
+            download = await self.get(download.id)
         self._queue.poke()
         return download, new
 
     async def pause(self, download_id: str, *, etag: str | None = None) -> Download:
-        """Stop at once; what is there stays.
+        """Stop at once; what is there stays. A paused one stays as it is.
 
         Raises:
             Fault: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT, ETAG_MISMATCH.
         """
-        return (await self._by_caller(download_id, states.Paused(), etag)).download
+        return await self._by_caller(download_id, states.Paused(), etag)
 
     async def resume(
         self, download_id: str, *, credential: Credential | None = None, etag: str | None = None
     ) -> Download:
-        """Queue a paused download.
+        """Queue a paused download. A live one stays as it is, on the token that it has.
 
         Raises:
             Fault: CREDENTIAL_REQUIRED if it runs on a caller's token and has none; else as `pause`.
         """
-        job = self._ledger.jobs.get(download_id)
-        if job and credential and job.download.callers_credential:
-            job.credential, job.lacks_credential = self._credential_of(credential), False
-        elif job and job.lacks_credential:
-            text = f"{job.download.name} runs on a caller's token: send it with this call."
-            raise Fault(Reason.CREDENTIAL_REQUIRED, text)
-        return (await self._by_caller(download_id, states.Resumed(), etag)).download
+        return await self._by_caller(download_id, states.Resumed(), etag, credential)
 
     async def cancel(self, download_id: str, *, discard_partial: bool = False, etag: str | None = None) -> Download:
-        """End it for good; `discard_partial` deletes what no other live download needs.
+        """End it for good; `discard_partial` deletes what no other live download needs, also of one that was cancelled.
 
         Raises:
             Fault: as `pause`; DOWNLOAD_STATE_CONFLICT also while it is being published.
         """
-        job = await self._by_caller(download_id, states.Cancelled(), etag)
+        download = await self._by_caller(download_id, states.Cancelled(), etag)
         if discard_partial:
-            if job.ended:
-                await job.ended.wait()
-            await self._discard(job.download)
-        return job.download
+            await self._queue.at_rest(download_id)
+            await self._discard(download)
+        return download
 
     async def get(self, download_id: str) -> Download:
         """A download with its figures of this moment.
@@ -139,8 +146,9 @@ class Scheduler:
         return await self._ledger.database(lambda: self._store.get(download_id))
 
     async def page(self, *, limit: int, after: str | None = None, repo: RepoId | None = None) -> list[Download]:
-        """Downloads, newest first, behind the one with id `after`."""
-        found = await self._ledger.database(lambda: self._store.page(limit=limit, after=after, repo=repo))
+        """Downloads, newest first, behind the one with id `after`, as all of them are at the same moment."""
+        async with self._ledger.changing():
+            found = await self._ledger.database(lambda: self._store.page(limit=limit, after=after, repo=repo))
         live, now = self._ledger.jobs, self._clock.monotonic()
         return [live[item.id].current(now) if item.id in live else item for item in found]
 
@@ -148,22 +156,36 @@ class Scheduler:
         """The newest position in the event log."""
         return await self._ledger.database(self._store.head)
 
-    async def _by_caller(self, download_id: str, event: states.Event, etag: str | None) -> Job:
-        job = self._ledger.jobs.get(download_id)
+    async def _by_caller(
+        self, download_id: str, event: states.Event, etag: str | None, credential: Credential | None = None
+    ) -> Download:
+        """Let the event happen, unless the download is already as the caller wants it."""
         async with self._ledger.changing():
-            if job is None or job.download.state.terminal:
-                download = await self._ledger.database(lambda: self._store.get(download_id))
+            job = self._ledger.jobs.get(download_id)
+            download = job.download if job else await self._ledger.database(lambda: self._store.get(download_id))
+            if etag is not None and etag != download.etag:
+                raise Fault(Reason.ETAG_MISMATCH, f"{download.name} has changed: it is {download.state} now.")
+            if states.is_so(download, event):
+                return job.current(self._clock.monotonic()) if job else download
+            if job is None:
                 raise Fault(Reason.DOWNLOAD_STATE_CONFLICT, f"{download.name} is {download.state} for good.")
-            if etag is not None and etag != job.download.etag:
-                raise Fault(Reason.ETAG_MISMATCH, f"{job.download.name} has changed: it is {job.download.state} now.")
             if job.publishing:
-                text = f"{job.download.name} is complete and being published."
+                text = f"{download.name} is complete and being published."
                 raise Fault(Reason.DOWNLOAD_STATE_CONFLICT, text)
+            given = credential if download.callers_credential else None
+            if isinstance(event, states.Resumed) and job.lacks_credential and given is None:
+                text = (
+                    f"{download.name} runs on a caller's token, which was not kept over the registry's restart: "
+                    "send it again with ResumeDownload."
+                )
+                raise Fault(Reason.CREDENTIAL_REQUIRED, text)
             await self._ledger.record(job, event)
+            if given is not None:
+                job.credential, job.lacks_credential = self._credential_of(given), False
             if job.scope:
                 job.scope.cancel()
         self._queue.poke()
-        return job
+        return job.download
 
     async def _join(self, job: Job, request: CreateRequest) -> Download:
         """Another caller of a live download: it goes on with their credential, and gets their name of the commit too.
@@ -192,6 +214,10 @@ class Scheduler:
         return await to_thread.run_sync(
             lambda: all(obtainer.survey(request.repo, file).verified for file in files), limiter=self._tools.disk
         )
+
+    def _missing(self, request: CreateRequest) -> list[RepoFile]:
+        """The selected files that are not in the cache and verified. Looks at the disk: for a thread."""
+        return [file for file in request.files if not self._tools.obtainer.survey(request.repo, file).verified]
 
     async def _publish(self, request: CreateRequest) -> bool:
         """Complete links and refs of what is there; False if it was deleted at this very moment."""

@@ -154,6 +154,18 @@ TABLE: dict[tuple[State, type[Event]], State] = {
 }
 
 
+def is_so(download: Download, event: Event) -> bool:
+    """Whether a caller who asks for this has it already."""
+    match event:
+        case Paused():
+            return download.state is State.PAUSED
+        case Resumed():
+            return not download.state.terminal and download.state is not State.PAUSED
+        case Cancelled():
+            return download.state is State.CANCELLED
+    return False
+
+
 def step(download: Download, event: Event, at: datetime) -> Download:
     """The download after `event`.
 

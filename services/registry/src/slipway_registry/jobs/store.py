@@ -15,7 +15,7 @@ from typing import Any
 
 import alembic.command
 import alembic.config
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, Precondition, Reason
 from slipway_service.weights.files import RepoFile
 from slipway_service.weights.names import RepoId
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, event, insert, select, tuple_, update
@@ -105,7 +105,7 @@ class Store:
                 try:
                     connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 except sqlite3.OperationalError as error:
-                    raise _unwritable(error) from error
+                    raise self._unwritable(error) from error
 
     def head(self) -> Cursor:
         """The newest revision."""
@@ -162,9 +162,9 @@ class Store:
                 select(schema.downloads.c.record).where(schema.downloads.c.id == download_id)
             ).first()
         if row is None:
-            raise Fault(
-                Reason.DOWNLOAD_NOT_FOUND, f"there is no downloads/{download_id}; finished ones are forgotten in time"
-            )
+            name = f"downloads/{download_id}"
+            text = f"there is no {name}; finished ones are forgotten in time"
+            raise Fault(Reason.DOWNLOAD_NOT_FOUND, text, resource=name)
         return load_download(row.record)
 
     def live(self) -> list[Download]:
@@ -271,7 +271,14 @@ class Store:
             with self._engine.begin() as connection:
                 yield connection
         except OperationalError as error:
-            raise _unwritable(error.orig) from error
+            raise self._unwritable(error.orig) from error
+
+    def _unwritable(self, error: BaseException | None) -> Fault:
+        text = f"The registry's database cannot be written: {error}."
+        if "full" not in str(error):  # what SQLite says for SQLITE_FULL
+            return Fault(Reason.DISK_FAULT, text)
+        where = self._engine.url.database or ""
+        return Fault(Reason.DISK_FULL, text, preconditions=(Precondition("DISK", where, text),))
 
     def _begin(self, connection: Connection) -> tuple[str, str]:
         """Read or write the log's one row; a new epoch if the last boot may have taken transactions with it."""
@@ -305,13 +312,6 @@ class Store:
         _insert_event(connection, revision, name, download_id, None)
         connection.execute(delete(schema.downloads).where(schema.downloads.c.id == download_id))
         return Entry(revision=revision, name=name, uid=download_id, download=None)
-
-
-def _unwritable(error: BaseException | None) -> Fault:
-    full = "full" in str(error)  # what SQLite says for SQLITE_FULL
-    return Fault(
-        Reason.DISK_FULL if full else Reason.DISK_FAULT, f"The registry's database cannot be written: {error}."
-    )
 
 
 def _engine(url: str) -> Engine:

@@ -20,24 +20,26 @@ class DownloadLog:
 
     Args:
         store: what the log begins with, so that watchers of an earlier process are replayed what they missed.
+        retention: seconds after which ended downloads are forgotten.
 
     Attributes:
         on_success: told of each download that has filled its snapshot; must not block.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, retention: float) -> None:
         self.on_success: Callable[[Download], None] = lambda _download: None
+        self._retention = retention
         head = store.head()
         self.log = EventLog(
             head.epoch,
             revision=head.revision,
-            state=[_entry_of(download) for download in _everything(store)],
-            entries=[_entry(stored) for stored in store.history()],
+            state=[self._entry_of(download) for download in _everything(store)],
+            entries=[self._entry(stored) for stored in store.history()],
         )
 
     def transition(self, entry: Stored) -> None:
         """A download changed its state, was created, or is gone."""
-        self.log.apply(_entry(entry))
+        self.log.apply(self._entry(entry))
         if entry.download is not None and entry.download.state is State.SUCCEEDED:
             self.on_success(entry.download)
 
@@ -47,22 +49,21 @@ class DownloadLog:
         update = download_pb2.DownloadProgressUpdate(name=download.name, uid=download.id, progress=figures)
         self.log.progress(download.name, wire.event_field(download_pb2.DownloadEvent(progress=update)))
 
+    def _entry(self, stored: Stored) -> Entry:
+        if stored.download is not None:
+            return self._entry_of(stored.download, revision=stored.revision)
+        deleted = watch_pb2.Deleted(name=stored.name, uid=stored.uid)
+        event = wire.event_field(download_pb2.DownloadEvent(deleted=deleted))
+        return Entry(revision=stored.revision, key=stored.name, event=event, done=True, deleted=True)
 
-def _entry(stored: Stored) -> Entry:
-    if stored.download is not None:
-        return _entry_of(stored.download, revision=stored.revision)
-    deleted = watch_pb2.Deleted(name=stored.name, uid=stored.uid)
-    event = wire.event_field(download_pb2.DownloadEvent(deleted=deleted))
-    return Entry(revision=stored.revision, key=stored.name, event=event, done=True, deleted=True)
-
-
-def _entry_of(download: Download, *, revision: int | None = None) -> Entry:
-    return Entry(
-        revision=download.log_revision if revision is None else revision,
-        key=download.name,
-        event=wire.event_field(download_pb2.DownloadEvent(download=to_proto.download(download))),
-        done=download.state.terminal,
-    )
+    def _entry_of(self, download: Download, *, revision: int | None = None) -> Entry:
+        shown = to_proto.download(download, retention=self._retention)
+        return Entry(
+            revision=download.log_revision if revision is None else revision,
+            key=download.name,
+            event=wire.event_field(download_pb2.DownloadEvent(download=shown)),
+            done=download.state.terminal,
+        )
 
 
 def _everything(store: Store) -> list[Download]:

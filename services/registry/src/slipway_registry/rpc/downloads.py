@@ -32,7 +32,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["DownloadService"]
 
 
 class DownloadService(download_service_pb2_grpc.DownloadServiceServicer):
-    """Downloads into the shared cache."""
+    """Downloads into the shared cache; ended ones are forgotten after `retention` seconds."""
 
     WatchDownloads: Any  # registered by hand, as `watch_rpc` says why
 
@@ -43,12 +43,15 @@ class DownloadService(download_service_pb2_grpc.DownloadServiceServicer):
         repositories: Repositories,
         credentials: Credentials,
         broadcast: Broadcast,
+        *,
+        retention: float,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._repositories = repositories
         self._credentials = credentials
         self._broadcast = broadcast
+        self._retention = retention
         self._tokens = PageTokens()
 
     def offer(self, host: Host) -> None:
@@ -78,9 +81,8 @@ class DownloadService(download_service_pb2_grpc.DownloadServiceServicer):
             download = await self._scheduler.preview(wanted)
         else:
             download, _ = await self._scheduler.create(wanted)
-        return pb.CreateDownloadResponse(
-            download=to_proto.download(download, paths=wanted.paths), cursor=self._cursor()
-        )
+        message = to_proto.download(download, retention=self._retention, paths=wanted.paths)
+        return pb.CreateDownloadResponse(download=message, cursor=self._cursor())
 
     async def GetDownload(self, request: pb.GetDownloadRequest, context: Context) -> pb.GetDownloadResponse:
         name = _name(request)
@@ -92,24 +94,27 @@ class DownloadService(download_service_pb2_grpc.DownloadServiceServicer):
         with Fields() as fields:
             size = fields.parse("page_size", PageSize.parse, request.page_size)
             repo = fields.parse("repo_id", RepoId.parse, request.repo_id) if request.repo_id else None
-        cursor = self._cursor()
+            states = fields.parse_all("states", from_proto.download_state, request.states)
         after = self._tokens.open(request.page_token, request)
+        cursor: watch_pb2.Cursor | None = None
         found: list[download_pb2.Download] = []
         more = True
-        # States are filtered here: pages are read until one is full or there are no more.
-        while more and len(found) < size.items:
-            page = await self._scheduler.page(limit=size.items, after=after, repo=repo)
-            matching = [it for it in map(to_proto.download, page) if it.state in (request.states or [it.state])]
-            fitting, cut = fill_page([*found, *matching], size)
-            more = cut or len(page) == size.items
-            found = fitting
-            after = (found[-1].uid if cut else page[-1].id) if page else after
-        token = self._tokens.seal(after, request) if more and after else ""
-        return pb.ListDownloadsResponse(downloads=found, next_page_token=token, cursor=cursor)
+        # States are filtered here: pages are read until there is one more than was asked for, or nothing left.
+        while more and len(found) <= size.items:
+            page = await self._scheduler.page(limit=size.items + 1, after=after, repo=repo)
+            cursor = cursor or self._cursor()  # of the first: later ones may be ahead of what it showed
+            matching = (it for it in page if not states or it.state in states)
+            found += [to_proto.download(it, retention=self._retention) for it in matching]
+            more = len(page) > size.items
+            after = page[-1].id if page else None
+        downloads, more = fill_page(found, size)
+        token = self._tokens.seal(downloads[-1].uid, request) if more else ""
+        return pb.ListDownloadsResponse(downloads=downloads, next_page_token=token, cursor=cursor)
 
     async def PauseDownload(self, request: pb.PauseDownloadRequest, context: Context) -> pb.PauseDownloadResponse:
         download = await self._scheduler.pause(_name(request), etag=request.etag or None)
-        return pb.PauseDownloadResponse(download=await self._with_paths(download), cursor=self._cursor())
+        cursor = self._cursor()
+        return pb.PauseDownloadResponse(download=await self._with_paths(download), cursor=cursor)
 
     async def ResumeDownload(self, request: pb.ResumeDownloadRequest, context: Context) -> pb.ResumeDownloadResponse:
         name = _name(request)
@@ -119,19 +124,22 @@ class DownloadService(download_service_pb2_grpc.DownloadServiceServicer):
             credential=credential if credential.kind is CredentialKind.CALLER else None,
             etag=request.etag or None,
         )
-        return pb.ResumeDownloadResponse(download=await self._with_paths(download), cursor=self._cursor())
+        cursor = self._cursor()
+        return pb.ResumeDownloadResponse(download=await self._with_paths(download), cursor=cursor)
 
     async def CancelDownload(self, request: pb.CancelDownloadRequest, context: Context) -> pb.CancelDownloadResponse:
         download = await self._scheduler.cancel(
             _name(request), discard_partial=request.discard_partial, etag=request.etag or None
         )
-        return pb.CancelDownloadResponse(download=await self._with_paths(download), cursor=self._cursor())
+        cursor = self._cursor()
+        return pb.CancelDownloadResponse(download=await self._with_paths(download), cursor=cursor)
 
     async def _with_paths(self, download: Download) -> download_pb2.Download:
         paths, _ = await anyio.to_thread.run_sync(self._store.files, download.id)
-        return to_proto.download(download, paths=paths)
+        return to_proto.download(download, retention=self._retention, paths=paths)
 
     def _cursor(self) -> watch_pb2.Cursor:
+        """To be taken with what it goes with: nothing may be awaited in between."""
         return cursor_message(self._broadcast.log.cursor)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from slipway.common.v1 import device_pb2
 from slipway.registry.v1 import catalog_service_pb2 as catalog_pb
-from slipway.registry.v1 import selection_pb2
+from slipway.registry.v1 import download_pb2, selection_pb2
 from slipway_service.handlers import Context
 from slipway_service.validation import Fields, PageSize, ResourceName
 from slipway_service.weights.memory import DeviceMemory
@@ -20,6 +20,7 @@ from slipway_service.weights.selection import (
 
 from slipway_registry.hub import search
 from slipway_registry.hub.credentials import Credential, Credentials
+from slipway_registry.jobs.records import State
 
 DOWNLOAD_NAME = ResourceName.of("downloads")
 
@@ -40,6 +41,8 @@ _SORTS: Mapping[int, search.RepoSort] = {
     catalog_pb.REPO_SORT_UPDATED: search.RepoSort.UPDATED,
     catalog_pb.REPO_SORT_CREATED: search.RepoSort.CREATED,
 }
+
+_STATES: Mapping[int, State] = {download_pb2.DownloadState.Value(f"DOWNLOAD_STATE_{state}"): state for state in State}
 
 _GATED: Mapping[int, bool | None] = {
     catalog_pb.GATED_FILTER_UNSPECIFIED: None,
@@ -90,6 +93,13 @@ def selection(message: selection_pb2.Selection) -> Selection:
             return EverySelection()
         case _:
             return DefaultSelection()
+
+
+def download_state(value: int) -> State:
+    """A state to list. Raises ValueError: there is no such state."""
+    if (found := _STATES.get(value)) is None:
+        raise ValueError("must be a DOWNLOAD_STATE_…")
+    return found
 
 
 def devices(messages: Sequence[device_pb2.DeviceMemory]) -> tuple[DeviceMemory, ...]:

@@ -12,6 +12,7 @@ from slipway.registry.v1 import snapshot_pb2
 from slipway.registry.v1 import snapshot_service_pb2 as pb
 from slipway_service.broadcast import Broadcast
 from slipway_service.eventlog import Filter
+from slipway_service.fault import Reason
 from slipway_service.handlers import Context
 from slipway_service.lifecycle import Host
 from slipway_service.validation import Fields
@@ -157,7 +158,7 @@ class SnapshotStreams:
         directory = allowed(request.directory, self._roots)
         check_outside(directory, self._keeper.shelf.hub)
         snapshot = await self._keeper.get(str(name))
-        files = [standing.file for standing in held_files(snapshot, selection)]
+        files = [it.file for it in held_files(snapshot, selection, damaged=Reason.HASH_MISMATCH)]
         # Nothing is deleted while it is copied.
         claim = f"{_CLAIM}{request.directory}"[:200] + f" {time.monotonic_ns()}"
         hold = Hold(

@@ -86,8 +86,8 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
                 name = fields.parse("name", SNAPSHOT_NAME, request.name)
             else:
                 repo, revision = from_proto.repo_at(fields, request.repo_id, request.revision)
-        cursor = cursor_message(self._log.snapshots.cursor)
         found = await (self._keeper.get(str(name)) if request.name else self._keeper.find(repo, revision))
+        cursor = cursor_message(self._log.snapshots.cursor)
         return pb.GetSnapshotResponse(snapshot=messages.snapshot(found, files=True), cursor=cursor)
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:

@@ -1,6 +1,7 @@
 """From the registry's values to the messages of slipway.registry.v1 and slipway.common.v1."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from google.rpc import status_pb2
 from slipway.common.v1 import task_pb2, variant_pb2
@@ -121,8 +122,8 @@ def repo_ref(value: RepoRef) -> repo_pb2.RepoRef:
     return repo_pb2.RepoRef(kind=repo_pb2.RefKind.Value(f"REF_KIND_{value.kind}"), name=value.name, commit=value.commit)
 
 
-def download(value: Download, *, paths: Iterable[str] = ()) -> download_pb2.Download:
-    """A download. `paths` only where the contract has them: not in lists and events."""
+def download(value: Download, *, retention: float, paths: Iterable[str] = ()) -> download_pb2.Download:
+    """A download. `paths` only where the contract has them: not in lists and events; `retention` in seconds."""
     succeeded = value.state is State.SUCCEEDED
     message = download_pb2.Download(
         name=value.name,
@@ -146,6 +147,7 @@ def download(value: Download, *, paths: Iterable[str] = ()) -> download_pb2.Down
         create_time=timestamp(value.create_time),
         update_time=timestamp(value.update_time),
         end_time=timestamp(value.end_time),
+        expire_time=timestamp(value.end_time + timedelta(seconds=retention) if value.end_time else None),
         message=sentence(value),
     )
     if value.waiting_for is not None:
@@ -154,6 +156,9 @@ def download(value: Download, *, paths: Iterable[str] = ()) -> download_pb2.Down
         message.pause_reason = _PAUSE_REASONS[value.pause_reason]
     if (chosen := _selection(value.selection)) is not None:
         message.selection.CopyFrom(chosen)
+    if not value.log_revision:  # it was never recorded, and cannot be asked for
+        for field in ("name", "uid", "etag"):
+            message.ClearField(field)
     return message
 
 

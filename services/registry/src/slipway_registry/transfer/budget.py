@@ -73,19 +73,18 @@ class DiskBudget:
         """
         check_cache(self._root)
         with self._lock:
-            # Before what is free: what is allocated in between counts twice then, and not as nobody's.
-            promised = sum(claim.outstanding for etag, claim in self._claims.items() if etag not in wanted)
-            stat = os.statvfs(self._root)
-            free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
-            reserve = self.reserve(total)
-            needed = sum(claim.outstanding for claim in wanted.values())
-            if needed and needed > free - promised - reserve:
-                # A shortage counts what others were promised as not free.
-                return Shortage(needed, max(0, free - promised), reserve, str(self._root), needed <= total - reserve)
+            if shortage := self._shortage(wanted):
+                return shortage
             for etag, claim in wanted.items():
                 self._claims[etag] = claim
                 self._users.setdefault(etag, set()).add(user)
         return None
+
+    def shortage(self, wanted: Mapping[str, Claim]) -> Shortage | None:
+        """Why these would not be promised now; None if they would. Promises nothing; raises as `claim`."""
+        check_cache(self._root)
+        with self._lock:
+            return self._shortage(wanted)
 
     @property
     def outstanding(self) -> int:
@@ -105,3 +104,16 @@ class DiskBudget:
     def reserve(self, total: int) -> int:
         """Bytes to leave free on a file system of `total` bytes."""
         return self._reserve if self._reserve is not None else min(RESERVE_BYTES, int(total * RESERVE_FRACTION))
+
+    def _shortage(self, wanted: Mapping[str, Claim]) -> Shortage | None:
+        """Within the lock."""
+        # Before what is free: what is allocated in between counts twice then, and not as nobody's.
+        promised = sum(claim.outstanding for etag, claim in self._claims.items() if etag not in wanted)
+        stat = os.statvfs(self._root)
+        free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+        reserve = self.reserve(total)
+        needed = sum(claim.outstanding for claim in wanted.values())
+        if not needed or needed <= free - promised - reserve:
+            return None
+        # A shortage counts what others were promised as not free.
+        return Shortage(needed, max(0, free - promised), reserve, str(self._root), needed <= total - reserve)

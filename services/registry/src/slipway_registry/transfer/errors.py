@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipway_service.fault import Fault, Reason
+from slipway_service.fault import Fault, Precondition, Reason
 
 # EFBIG is what a file size limit answers; for us it is a disk that takes no more.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -67,6 +67,11 @@ class DiskFull(Exception):
     def __init__(self, text: str, *, path: str = "") -> None:
         super().__init__(text)
         self.path = path
+
+    def fault(self, then: str) -> Fault:
+        """What callers are told; `then` says what becomes of the work."""
+        text = f"{self}. {then}"
+        return Fault(Reason.DISK_FULL, text, preconditions=(Precondition("DISK", self.path, text),))
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REPO_DISABLED: _ErrorReason.ValueType  # 24
     """PERMISSION_DENIED. The Hub has disabled the repository."""
     ERROR_REASON_CREDENTIAL_INVALID: _ErrorReason.ValueType  # 25
-    """UNAUTHENTICATED. The token sent with this call is not one the Hub knows."""
+    """UNAUTHENTICATED. The caller's own token is malformed, or not one that the Hub knows."""
     ERROR_REASON_SERVICE_CREDENTIAL_INVALID: _ErrorReason.ValueType  # 26
     """FAILED_PRECONDITION. The registry's own token is not one the Hub knows: its operator must replace it."""
     ERROR_REASON_CREDENTIAL_REQUIRED: _ErrorReason.ValueType  # 27
@@ -81,11 +81,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SELECTION_EMPTY: _ErrorReason.ValueType  # 53
     """FAILED_PRECONDITION. The selection matches no file of the revision."""
     ERROR_REASON_DISK_FULL: _ErrorReason.ValueType  # 54
-    """RESOURCE_EXHAUSTED + PreconditionFailure. Not enough disk: needed, free and reserve are said."""
+    """RESOURCE_EXHAUSTED + PreconditionFailure. Not enough disk: the violation names it; needed, free and reserve are said where
+    space was asked for before anything was written.
+    """
     ERROR_REASON_DISK_FAULT: _ErrorReason.ValueType  # 55
     """INTERNAL. The file system refused a read or write (EIO, EROFS, EACCES …); the message names path and errno."""
     ERROR_REASON_HASH_MISMATCH: _ErrorReason.ValueType  # 56
-    """DATA_LOSS. What the Hub serves does not have the hash that the Hub states, repeatedly. Nothing of it was published."""
+    """DATA_LOSS. What the Hub serves does not have the hash that the Hub states, repeatedly: nothing of it was published. Or a file
+    to export is damaged in the cache, or no file of a directory to import is what the commit has.
+    """
     ERROR_REASON_TRANSFER_FAILED: _ErrorReason.ValueType  # 57
     """UNAVAILABLE. A transfer went on failing after every retry; the last cause is in the message."""
     ERROR_REASON_DOWNLOAD_CANCELLED: _ErrorReason.ValueType  # 58
@@ -93,9 +97,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SNAPSHOT_NOT_FOUND: _ErrorReason.ValueType  # 70
     """NOT_FOUND. The cache holds no such snapshot."""
     ERROR_REASON_SNAPSHOT_INCOMPLETE: _ErrorReason.ValueType  # 71
-    """FAILED_PRECONDITION. The snapshot lacks files of the selection; they are listed."""
+    """FAILED_PRECONDITION. The snapshot lacks files of the selection, or has them damaged; the first of them are named."""
     ERROR_REASON_SNAPSHOT_PINNED: _ErrorReason.ValueType  # 72
-    """FAILED_PRECONDITION + PreconditionFailure. The snapshot is pinned: each holder is a violation."""
+    """FAILED_PRECONDITION + PreconditionFailure. The snapshot is pinned: each pin is a violation, its holder the subject."""
     ERROR_REASON_SNAPSHOT_BUSY: _ErrorReason.ValueType  # 73
     """ABORTED + RetryInfo. Another operation on the same repository is under way."""
     ERROR_REASON_PIN_NOT_FOUND: _ErrorReason.ValueType  # 74
@@ -103,7 +107,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CACHE_NOT_SHARED: _ErrorReason.ValueType  # 75
     """FAILED_PRECONDITION. The cache mounted here is not the one the registry fills."""
     ERROR_REASON_PATH_NOT_ALLOWED: _ErrorReason.ValueType  # 76
-    """PERMISSION_DENIED. The path lies outside the roots that the configuration allows."""
+    """PERMISSION_DENIED. The path lies outside the roots that the configuration allows, or what is there stands in the way."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 100
     """NOT_FOUND. The runner has no such model."""
     ERROR_REASON_MODEL_ID_TAKEN: _ErrorReason.ValueType  # 101
@@ -203,7 +207,7 @@ ERROR_REASON_REPO_GATED: ErrorReason.ValueType  # 23
 ERROR_REASON_REPO_DISABLED: ErrorReason.ValueType  # 24
 """PERMISSION_DENIED. The Hub has disabled the repository."""
 ERROR_REASON_CREDENTIAL_INVALID: ErrorReason.ValueType  # 25
-"""UNAUTHENTICATED. The token sent with this call is not one the Hub knows."""
+"""UNAUTHENTICATED. The caller's own token is malformed, or not one that the Hub knows."""
 ERROR_REASON_SERVICE_CREDENTIAL_INVALID: ErrorReason.ValueType  # 26
 """FAILED_PRECONDITION. The registry's own token is not one the Hub knows: its operator must replace it."""
 ERROR_REASON_CREDENTIAL_REQUIRED: ErrorReason.ValueType  # 27
@@ -227,11 +231,15 @@ ERROR_REASON_VARIANT_NOT_FOUND: ErrorReason.ValueType  # 52
 ERROR_REASON_SELECTION_EMPTY: ErrorReason.ValueType  # 53
 """FAILED_PRECONDITION. The selection matches no file of the revision."""
 ERROR_REASON_DISK_FULL: ErrorReason.ValueType  # 54
-"""RESOURCE_EXHAUSTED + PreconditionFailure. Not enough disk: needed, free and reserve are said."""
+"""RESOURCE_EXHAUSTED + PreconditionFailure. Not enough disk: the violation names it; needed, free and reserve are said where
+space was asked for before anything was written.
+"""
 ERROR_REASON_DISK_FAULT: ErrorReason.ValueType  # 55
 """INTERNAL. The file system refused a read or write (EIO, EROFS, EACCES …); the message names path and errno."""
 ERROR_REASON_HASH_MISMATCH: ErrorReason.ValueType  # 56
-"""DATA_LOSS. What the Hub serves does not have the hash that the Hub states, repeatedly. Nothing of it was published."""
+"""DATA_LOSS. What the Hub serves does not have the hash that the Hub states, repeatedly: nothing of it was published. Or a file
+to export is damaged in the cache, or no file of a directory to import is what the commit has.
+"""
 ERROR_REASON_TRANSFER_FAILED: ErrorReason.ValueType  # 57
 """UNAVAILABLE. A transfer went on failing after every retry; the last cause is in the message."""
 ERROR_REASON_DOWNLOAD_CANCELLED: ErrorReason.ValueType  # 58
@@ -239,9 +247,9 @@ ERROR_REASON_DOWNLOAD_CANCELLED: ErrorReason.ValueType  # 58
 ERROR_REASON_SNAPSHOT_NOT_FOUND: ErrorReason.ValueType  # 70
 """NOT_FOUND. The cache holds no such snapshot."""
 ERROR_REASON_SNAPSHOT_INCOMPLETE: ErrorReason.ValueType  # 71
-"""FAILED_PRECONDITION. The snapshot lacks files of the selection; they are listed."""
+"""FAILED_PRECONDITION. The snapshot lacks files of the selection, or has them damaged; the first of them are named."""
 ERROR_REASON_SNAPSHOT_PINNED: ErrorReason.ValueType  # 72
-"""FAILED_PRECONDITION + PreconditionFailure. The snapshot is pinned: each holder is a violation."""
+"""FAILED_PRECONDITION + PreconditionFailure. The snapshot is pinned: each pin is a violation, its holder the subject."""
 ERROR_REASON_SNAPSHOT_BUSY: ErrorReason.ValueType  # 73
 """ABORTED + RetryInfo. Another operation on the same repository is under way."""
 ERROR_REASON_PIN_NOT_FOUND: ErrorReason.ValueType  # 74
@@ -249,7 +257,7 @@ ERROR_REASON_PIN_NOT_FOUND: ErrorReason.ValueType  # 74
 ERROR_REASON_CACHE_NOT_SHARED: ErrorReason.ValueType  # 75
 """FAILED_PRECONDITION. The cache mounted here is not the one the registry fills."""
 ERROR_REASON_PATH_NOT_ALLOWED: ErrorReason.ValueType  # 76
-"""PERMISSION_DENIED. The path lies outside the roots that the configuration allows."""
+"""PERMISSION_DENIED. The path lies outside the roots that the configuration allows, or what is there stands in the way."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 100
 """NOT_FOUND. The runner has no such model."""
 ERROR_REASON_MODEL_ID_TAKEN: ErrorReason.ValueType  # 101

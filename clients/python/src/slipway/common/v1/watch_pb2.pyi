@@ -18,8 +18,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Cursor(_message.Message):
-    """A position in a service's event log. Every Get, List and mutation answers with one, so that a watch can begin exactly where a
-    read ended. Compare revisions only within one epoch.
+    """A position in a service's event log. Every Get and List of what can be watched answers with one, and what changes it but
+    PruneCache, VerifySnapshot and ImportSnapshot, so that a watch can begin exactly where a read ended. Compare revisions only
+    within one epoch.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -198,9 +198,11 @@ class GetRepoRequest(_message.Message):
     repo_id: _builtins.str
     """`owner/name`."""
     revision: _builtins.str
-    """Branch, tag, `refs/pr/N`, or a commit of 40 hex digits or a unique beginning of one (7 or more); empty means `main`."""
+    """Branch, tag, `refs/pr/N`, or a commit of 40 hex digits or a unique beginning of one (7 or more); empty means `main`. At most
+    255 bytes, and nothing that begins with `slipway/`.
+    """
     context_tokens: _builtins.int
-    """Context to estimate memory for, tokens; 0 means the smaller of 8,192 and what the model was trained for."""
+    """Context to estimate memory for, tokens, at most 16,777,216; 0 means the smaller of 8,192 and what the model was trained for."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[_device_pb2.DeviceMemory]:
         """Devices to say for whether each variant fits. At most 64."""

@@ -68,7 +68,8 @@ class CatalogServiceServicer:
     """
 
     def SearchRepos(self, request, context):
-        """Searches the Hub. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID, HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE.
+        """Searches the Hub. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID, CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID,
+        HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,7 +77,8 @@ class CatalogServiceServicer:
 
     def GetRepo(self, request, context):
         """Reads a repository at a revision: files, variants, configuration. Works from the cache when the Hub is away and the
-        commit is known. Errors: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, and those of SearchRepos.
+        commit is known. Errors: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, HUB_ANSWER_UNSAFE, and those of
+        SearchRepos.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,10 +38,13 @@ class CatalogServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
     SearchRepos: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.SearchReposRequest, _catalog_service_pb2.SearchReposResponse]
-    """Searches the Hub. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID, HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE."""
+    """Searches the Hub. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID, CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID,
+    HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE.
+    """
     GetRepo: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetRepoRequest, _catalog_service_pb2.GetRepoResponse]
     """Reads a repository at a revision: files, variants, configuration. Works from the cache when the Hub is away and the
-    commit is known. Errors: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, and those of SearchRepos.
+    commit is known. Errors: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, HUB_ANSWER_UNSAFE, and those of
+    SearchRepos.
     """
     ListRepoFiles: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListRepoFilesRequest, _catalog_service_pb2.ListRepoFilesResponse]
     """Lists the files of a repository at a revision. Errors as GetRepo."""
@@ -58,10 +61,13 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SearchRepos: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.SearchReposRequest, _catalog_service_pb2.SearchReposResponse]  # type: ignore[assignment]
-    """Searches the Hub. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID, HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE."""
+    """Searches the Hub. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID, CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID,
+    HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE.
+    """
     GetRepo: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetRepoRequest, _catalog_service_pb2.GetRepoResponse]  # type: ignore[assignment]
     """Reads a repository at a revision: files, variants, configuration. Works from the cache when the Hub is away and the
-    commit is known. Errors: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, and those of SearchRepos.
+    commit is known. Errors: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, HUB_ANSWER_UNSAFE, and those of
+    SearchRepos.
     """
     ListRepoFiles: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListRepoFilesRequest, _catalog_service_pb2.ListRepoFilesResponse]  # type: ignore[assignment]
     """Lists the files of a repository at a revision. Errors as GetRepo."""
@@ -81,7 +87,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.SearchReposRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.SearchReposResponse, _abc.Awaitable[_catalog_service_pb2.SearchReposResponse]]:
-        """Searches the Hub. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID, HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE."""
+        """Searches the Hub. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID, CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID,
+        HUB_RATE_LIMITED, HUB_UNREACHABLE, HUB_ERROR, OFFLINE.
+        """
 
     @_abc_1.abstractmethod
     def GetRepo(
@@ -90,7 +98,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetRepoResponse, _abc.Awaitable[_catalog_service_pb2.GetRepoResponse]]:
         """Reads a repository at a revision: files, variants, configuration. Works from the cache when the Hub is away and the
-        commit is known. Errors: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, and those of SearchRepos.
+        commit is known. Errors: REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, HUB_ANSWER_UNSAFE, and those of
+        SearchRepos.
         """
 
     @_abc_1.abstractmethod

@@ -132,7 +132,9 @@ Global___PauseReason: _TypeAlias = PauseReason  # noqa: Y015
 
 @_typing.final
 class DownloadProgress(_message.Message):
-    """How far a download is. `done_bytes` never goes back, except when a hash failed, which `hash_failures` counts."""
+    """How far a download is. `done_bytes` never goes back, except when a hash failed, which `hash_failures` counts, or when another
+    program deletes files from the cache.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -150,7 +152,7 @@ class DownloadProgress(_message.Message):
     done_bytes: _builtins.int
     """Bytes of the selection that are on this disk, from whatever source."""
     total_bytes: _builtins.int
-    """Bytes of the selection."""
+    """Bytes of the selection, each content once."""
     done_files: _builtins.int
     """Files that are published or verified."""
     total_files: _builtins.int
@@ -158,7 +160,7 @@ class DownloadProgress(_message.Message):
     cached_bytes: _builtins.int
     """Of `done_bytes`: found in the cache at the start, not transferred."""
     resumed_bytes: _builtins.int
-    """Of `done_bytes`: kept from earlier attempts, not transferred again."""
+    """Of `done_bytes`: kept from earlier attempts, as whole files or parts of them, not transferred again."""
     bytes_per_second: _builtins.int
     """Smoothed rate, bytes a second; 0 while nothing moves."""
     attempt: _builtins.int
@@ -251,7 +253,7 @@ class Download(_message.Message):
     """One sentence for a person: what it does or waits for."""
     @_builtins.property
     def selection(self) -> _selection_pb2.Selection:
-        """The selection as it was asked for; unset for the default."""
+        """The selection as it was asked for; unset for the default, and for the files that a repair fetches."""
 
     @_builtins.property
     def files(self) -> _selection_pb2.SelectedFiles:
@@ -283,7 +285,7 @@ class Download(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is forgotten (the snapshot stays); absent until it ended."""
+        """When it is forgotten, give or take a minute (the snapshot stays); absent until it ended."""
 
     def __init__(
         self,

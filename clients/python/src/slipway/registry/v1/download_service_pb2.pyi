@@ -35,7 +35,9 @@ class CreateDownloadRequest(_message.Message):
     repo_id: _builtins.str
     """`owner/name`."""
     revision: _builtins.str
-    """Branch, tag, `refs/pr/N`, or a commit of 40 hex digits or a unique beginning of one (7 or more); empty means `main`."""
+    """Branch, tag, `refs/pr/N`, or a commit of 40 hex digits or a unique beginning of one (7 or more); empty means `main`. At most
+    255 bytes, and nothing that begins with `slipway/`.
+    """
     validate_only: _builtins.bool
     """Does every check and says what would happen; changes nothing."""
     @_builtins.property
@@ -68,7 +70,9 @@ class CreateDownloadResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def download(self) -> _download_pb2.Download:
-        """As it is now; with `validate_only`, as it would be, without a name."""
+        """As it is now; with `validate_only`, as it would be: without name, uid and etag unless it joins a live one, and FAILED or QUEUED
+        for DISK, with `error`, where there is not enough space.
+        """
 
     @_builtins.property
     def cursor(self) -> _watch_pb2.Cursor:
@@ -193,7 +197,7 @@ class ListDownloadsResponse(_message.Message):
 
     @_builtins.property
     def cursor(self) -> _watch_pb2.Cursor:
-        """Where to begin a watch."""
+        """Where to begin a watch; of several pages, the first one's."""
 
     def __init__(
         self,
@@ -334,7 +338,9 @@ class CancelDownloadRequest(_message.Message):
     name: _builtins.str
     """`downloads/{id}`."""
     discard_partial: _builtins.bool
-    """Removes the partial files too, except those that another live download needs. Otherwise a later download resumes on them."""
+    """Removes the partial files too, also of one that was cancelled before, except those that another live download needs.
+    Otherwise a later download resumes on them.
+    """
     etag: _builtins.str
     """Acts only if the download still has this etag; empty acts regardless."""
     def __init__(
@@ -404,7 +410,9 @@ class WatchDownloadsRequest(_message.Message):
 
     @_builtins.property
     def min_progress_interval(self) -> _duration_pb2.Duration:
-        """Shortest time between two progress batches; unset means 250 ms, less than 50 ms is taken as 50 ms, negative is refused."""
+        """Shortest time between two progress batches; unset means 250 ms, negative is refused. There are new figures every 250 ms: less
+        changes nothing.
+        """
 
     def __init__(
         self,

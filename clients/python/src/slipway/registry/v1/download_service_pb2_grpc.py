@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class DownloadServiceStub:
     """Downloads into the shared cache: resumed after anything, hashed before anyone can see them.
+
+    What changes anything also answers DISK_FULL or DISK_FAULT when the registry's database cannot be written.
     """
 
     def __init__(self, channel):
@@ -74,20 +76,24 @@ class DownloadServiceStub:
 
 class DownloadServiceServicer:
     """Downloads into the shared cache: resumed after anything, hashed before anyone can see them.
+
+    What changes anything also answers DISK_FULL or DISK_FAULT when the registry's database cannot be written.
     """
 
     def CreateDownload(self, request, context):
-        """Starts a download, or answers with the live one for the same repository, commit and selection. The revision is resolved
-        here, once. Answers SUCCEEDED at once when everything is there and verified. A token in the metadata `x-hf-token` is used
-        for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
-        VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, OFFLINE, DRAINING.
+        """Starts a download, or answers with the live one for the same repository, commit and selection; one that a caller has paused
+        stays paused. The revision is resolved here, once. Answers SUCCEEDED at once when everything is there and verified. A token
+        in the metadata `x-hf-token` is used for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND,
+        REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, DISK_FAULT,
+        CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_ERROR, HUB_ANSWER_UNSAFE, OFFLINE,
+        DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDownload(self, request, context):
-        """Reads a download. Errors: DOWNLOAD_NOT_FOUND.
+        """Reads a download. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,24 +107,26 @@ class DownloadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseDownload(self, request, context):
-        """Stops a download and keeps what it has. A paused one stays as it is. Errors: DOWNLOAD_NOT_FOUND,
-        DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
+        """Stops a download and keeps what it has. A paused one stays as it is, whatever paused it. Errors: INVALID_FIELDS,
+        DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeDownload(self, request, context):
-        """Queues a paused download again; a live one stays as it is. Errors: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has
-        ended), CREDENTIAL_REQUIRED, ETAG_MISMATCH.
+        """Queues a paused download again; a live one stays as it is, on the token that it has. Errors: INVALID_FIELDS,
+        DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended), CREDENTIAL_REQUIRED (it runs on a caller's token, which is not
+        kept over a restart, whoever paused it: send one in the metadata `x-hf-token`), CREDENTIAL_INVALID,
+        SERVICE_CREDENTIAL_INVALID, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelDownload(self, request, context):
-        """Ends a download. A cancelled one stays as it is. Errors: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended
-        otherwise, or is being published), ETAG_MISMATCH.
+        """Ends a download. A cancelled one stays as it is. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has
+        ended otherwise, or is being published), ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,7 +134,7 @@ class DownloadServiceServicer:
 
     def WatchDownloads(self, request, context):
         """Streams every transition exactly once and the newest progress; see slipway.common.v1.Cursor.
-        Ends with OK only on `until_done`; with DRAINING when the server stops.
+        Ends with OK only on `until_done`; with DRAINING when the server stops. Errors: INVALID_FIELDS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,6 +188,8 @@ def add_DownloadServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class DownloadService:
     """Downloads into the shared cache: resumed after anything, hashed before anyone can see them.
+
+    What changes anything also answers DISK_FULL or DISK_FAULT when the registry's database cannot be written.
     """
 
     @staticmethod

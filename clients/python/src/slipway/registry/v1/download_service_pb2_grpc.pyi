@@ -27,73 +27,90 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DownloadServiceStub:
-    """Downloads into the shared cache: resumed after anything, hashed before anyone can see them."""
+    """Downloads into the shared cache: resumed after anything, hashed before anyone can see them.
+
+    What changes anything also answers DISK_FULL or DISK_FAULT when the registry's database cannot be written.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DownloadServiceAsyncStub: ...
     CreateDownload: _grpc.UnaryUnaryMultiCallable[_download_service_pb2.CreateDownloadRequest, _download_service_pb2.CreateDownloadResponse]
-    """Starts a download, or answers with the live one for the same repository, commit and selection. The revision is resolved
-    here, once. Answers SUCCEEDED at once when everything is there and verified. A token in the metadata `x-hf-token` is used
-    for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
-    VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, OFFLINE, DRAINING.
+    """Starts a download, or answers with the live one for the same repository, commit and selection; one that a caller has paused
+    stays paused. The revision is resolved here, once. Answers SUCCEEDED at once when everything is there and verified. A token
+    in the metadata `x-hf-token` is used for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND,
+    REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, DISK_FAULT,
+    CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_ERROR, HUB_ANSWER_UNSAFE, OFFLINE,
+    DRAINING.
     """
     GetDownload: _grpc.UnaryUnaryMultiCallable[_download_service_pb2.GetDownloadRequest, _download_service_pb2.GetDownloadResponse]
-    """Reads a download. Errors: DOWNLOAD_NOT_FOUND."""
+    """Reads a download. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND."""
     ListDownloads: _grpc.UnaryUnaryMultiCallable[_download_service_pb2.ListDownloadsRequest, _download_service_pb2.ListDownloadsResponse]
     """Lists downloads, the newest first. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID."""
     PauseDownload: _grpc.UnaryUnaryMultiCallable[_download_service_pb2.PauseDownloadRequest, _download_service_pb2.PauseDownloadResponse]
-    """Stops a download and keeps what it has. A paused one stays as it is. Errors: DOWNLOAD_NOT_FOUND,
-    DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
+    """Stops a download and keeps what it has. A paused one stays as it is, whatever paused it. Errors: INVALID_FIELDS,
+    DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
     """
     ResumeDownload: _grpc.UnaryUnaryMultiCallable[_download_service_pb2.ResumeDownloadRequest, _download_service_pb2.ResumeDownloadResponse]
-    """Queues a paused download again; a live one stays as it is. Errors: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has
-    ended), CREDENTIAL_REQUIRED, ETAG_MISMATCH.
+    """Queues a paused download again; a live one stays as it is, on the token that it has. Errors: INVALID_FIELDS,
+    DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended), CREDENTIAL_REQUIRED (it runs on a caller's token, which is not
+    kept over a restart, whoever paused it: send one in the metadata `x-hf-token`), CREDENTIAL_INVALID,
+    SERVICE_CREDENTIAL_INVALID, ETAG_MISMATCH.
     """
     CancelDownload: _grpc.UnaryUnaryMultiCallable[_download_service_pb2.CancelDownloadRequest, _download_service_pb2.CancelDownloadResponse]
-    """Ends a download. A cancelled one stays as it is. Errors: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended
-    otherwise, or is being published), ETAG_MISMATCH.
+    """Ends a download. A cancelled one stays as it is. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has
+    ended otherwise, or is being published), ETAG_MISMATCH.
     """
     WatchDownloads: _grpc.UnaryStreamMultiCallable[_download_service_pb2.WatchDownloadsRequest, _download_service_pb2.WatchDownloadsResponse]
     """Streams every transition exactly once and the newest progress; see slipway.common.v1.Cursor.
-    Ends with OK only on `until_done`; with DRAINING when the server stops.
+    Ends with OK only on `until_done`; with DRAINING when the server stops. Errors: INVALID_FIELDS.
     """
 
 @_typing.type_check_only
 class DownloadServiceAsyncStub(DownloadServiceStub):
-    """Downloads into the shared cache: resumed after anything, hashed before anyone can see them."""
+    """Downloads into the shared cache: resumed after anything, hashed before anyone can see them.
+
+    What changes anything also answers DISK_FULL or DISK_FAULT when the registry's database cannot be written.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateDownload: _aio.UnaryUnaryMultiCallable[_download_service_pb2.CreateDownloadRequest, _download_service_pb2.CreateDownloadResponse]  # type: ignore[assignment]
-    """Starts a download, or answers with the live one for the same repository, commit and selection. The revision is resolved
-    here, once. Answers SUCCEEDED at once when everything is there and verified. A token in the metadata `x-hf-token` is used
-    for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
-    VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, OFFLINE, DRAINING.
+    """Starts a download, or answers with the live one for the same repository, commit and selection; one that a caller has paused
+    stays paused. The revision is resolved here, once. Answers SUCCEEDED at once when everything is there and verified. A token
+    in the metadata `x-hf-token` is used for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND,
+    REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, DISK_FAULT,
+    CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_ERROR, HUB_ANSWER_UNSAFE, OFFLINE,
+    DRAINING.
     """
     GetDownload: _aio.UnaryUnaryMultiCallable[_download_service_pb2.GetDownloadRequest, _download_service_pb2.GetDownloadResponse]  # type: ignore[assignment]
-    """Reads a download. Errors: DOWNLOAD_NOT_FOUND."""
+    """Reads a download. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND."""
     ListDownloads: _aio.UnaryUnaryMultiCallable[_download_service_pb2.ListDownloadsRequest, _download_service_pb2.ListDownloadsResponse]  # type: ignore[assignment]
     """Lists downloads, the newest first. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID."""
     PauseDownload: _aio.UnaryUnaryMultiCallable[_download_service_pb2.PauseDownloadRequest, _download_service_pb2.PauseDownloadResponse]  # type: ignore[assignment]
-    """Stops a download and keeps what it has. A paused one stays as it is. Errors: DOWNLOAD_NOT_FOUND,
-    DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
+    """Stops a download and keeps what it has. A paused one stays as it is, whatever paused it. Errors: INVALID_FIELDS,
+    DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
     """
     ResumeDownload: _aio.UnaryUnaryMultiCallable[_download_service_pb2.ResumeDownloadRequest, _download_service_pb2.ResumeDownloadResponse]  # type: ignore[assignment]
-    """Queues a paused download again; a live one stays as it is. Errors: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has
-    ended), CREDENTIAL_REQUIRED, ETAG_MISMATCH.
+    """Queues a paused download again; a live one stays as it is, on the token that it has. Errors: INVALID_FIELDS,
+    DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended), CREDENTIAL_REQUIRED (it runs on a caller's token, which is not
+    kept over a restart, whoever paused it: send one in the metadata `x-hf-token`), CREDENTIAL_INVALID,
+    SERVICE_CREDENTIAL_INVALID, ETAG_MISMATCH.
     """
     CancelDownload: _aio.UnaryUnaryMultiCallable[_download_service_pb2.CancelDownloadRequest, _download_service_pb2.CancelDownloadResponse]  # type: ignore[assignment]
-    """Ends a download. A cancelled one stays as it is. Errors: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended
-    otherwise, or is being published), ETAG_MISMATCH.
+    """Ends a download. A cancelled one stays as it is. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has
+    ended otherwise, or is being published), ETAG_MISMATCH.
     """
     WatchDownloads: _aio.UnaryStreamMultiCallable[_download_service_pb2.WatchDownloadsRequest, _download_service_pb2.WatchDownloadsResponse]  # type: ignore[assignment]
     """Streams every transition exactly once and the newest progress; see slipway.common.v1.Cursor.
-    Ends with OK only on `until_done`; with DRAINING when the server stops.
+    Ends with OK only on `until_done`; with DRAINING when the server stops. Errors: INVALID_FIELDS.
     """
 
 class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Downloads into the shared cache: resumed after anything, hashed before anyone can see them."""
+    """Downloads into the shared cache: resumed after anything, hashed before anyone can see them.
+
+    What changes anything also answers DISK_FULL or DISK_FAULT when the registry's database cannot be written.
+    """
 
     @_abc_1.abstractmethod
     def CreateDownload(
@@ -101,10 +118,12 @@ class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _download_service_pb2.CreateDownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_download_service_pb2.CreateDownloadResponse, _abc.Awaitable[_download_service_pb2.CreateDownloadResponse]]:
-        """Starts a download, or answers with the live one for the same repository, commit and selection. The revision is resolved
-        here, once. Answers SUCCEEDED at once when everything is there and verified. A token in the metadata `x-hf-token` is used
-        for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND, REVISION_NOT_FOUND, REPO_GATED,
-        VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, OFFLINE, DRAINING.
+        """Starts a download, or answers with the live one for the same repository, commit and selection; one that a caller has paused
+        stays paused. The revision is resolved here, once. Answers SUCCEEDED at once when everything is there and verified. A token
+        in the metadata `x-hf-token` is used for this download only and never stored. Errors: INVALID_FIELDS, REPO_NOT_FOUND,
+        REVISION_NOT_FOUND, REPO_GATED, REPO_DISABLED, VARIANT_NOT_FOUND, SELECTION_EMPTY, DISK_FULL, DISK_FAULT,
+        CREDENTIAL_INVALID, SERVICE_CREDENTIAL_INVALID, HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_ERROR, HUB_ANSWER_UNSAFE, OFFLINE,
+        DRAINING.
         """
 
     @_abc_1.abstractmethod
@@ -113,7 +132,7 @@ class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _download_service_pb2.GetDownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_download_service_pb2.GetDownloadResponse, _abc.Awaitable[_download_service_pb2.GetDownloadResponse]]:
-        """Reads a download. Errors: DOWNLOAD_NOT_FOUND."""
+        """Reads a download. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListDownloads(
@@ -129,8 +148,8 @@ class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _download_service_pb2.PauseDownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_download_service_pb2.PauseDownloadResponse, _abc.Awaitable[_download_service_pb2.PauseDownloadResponse]]:
-        """Stops a download and keeps what it has. A paused one stays as it is. Errors: DOWNLOAD_NOT_FOUND,
-        DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
+        """Stops a download and keeps what it has. A paused one stays as it is, whatever paused it. Errors: INVALID_FIELDS,
+        DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended, or is being published), ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -139,8 +158,10 @@ class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _download_service_pb2.ResumeDownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_download_service_pb2.ResumeDownloadResponse, _abc.Awaitable[_download_service_pb2.ResumeDownloadResponse]]:
-        """Queues a paused download again; a live one stays as it is. Errors: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has
-        ended), CREDENTIAL_REQUIRED, ETAG_MISMATCH.
+        """Queues a paused download again; a live one stays as it is, on the token that it has. Errors: INVALID_FIELDS,
+        DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended), CREDENTIAL_REQUIRED (it runs on a caller's token, which is not
+        kept over a restart, whoever paused it: send one in the metadata `x-hf-token`), CREDENTIAL_INVALID,
+        SERVICE_CREDENTIAL_INVALID, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -149,8 +170,8 @@ class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _download_service_pb2.CancelDownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_download_service_pb2.CancelDownloadResponse, _abc.Awaitable[_download_service_pb2.CancelDownloadResponse]]:
-        """Ends a download. A cancelled one stays as it is. Errors: DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has ended
-        otherwise, or is being published), ETAG_MISMATCH.
+        """Ends a download. A cancelled one stays as it is. Errors: INVALID_FIELDS, DOWNLOAD_NOT_FOUND, DOWNLOAD_STATE_CONFLICT (it has
+        ended otherwise, or is being published), ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -160,7 +181,7 @@ class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_download_service_pb2.WatchDownloadsResponse], _abc.AsyncIterator[_download_service_pb2.WatchDownloadsResponse]]:
         """Streams every transition exactly once and the newest progress; see slipway.common.v1.Cursor.
-        Ends with OK only on `until_done`; with DRAINING when the server stops.
+        Ends with OK only on `until_done`; with DRAINING when the server stops. Errors: INVALID_FIELDS.
         """
 
 def add_DownloadServiceServicer_to_server(servicer: DownloadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

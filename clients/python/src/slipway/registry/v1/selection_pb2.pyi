@@ -28,11 +28,11 @@ class PatternSelection(_message.Message):
     EXCLUDE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def include(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """A file is selected when one of these matches; empty selects all. At most 64."""
+        """A file is selected when one of these matches; empty selects all. At most 64, each of 1 to 256 characters."""
 
     @_builtins.property
     def exclude(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """A file is left out when one of these matches, whatever `include` says. At most 64."""
+        """A file is left out when one of these matches, whatever `include` says. At most 64, each of 1 to 256 characters."""
 
     def __init__(
         self,
@@ -60,7 +60,9 @@ class Selection(_message.Message):
     PATTERNS_FIELD_NUMBER: _builtins.int
     EVERYTHING_FIELD_NUMBER: _builtins.int
     variant: _builtins.str
-    """One variant by its name (`Q4_K_M`), with the configuration and tokenizer files beside it."""
+    """One variant by its name (`Q4_K_M`, in any case, at most 256 characters), with the configuration and tokenizer files
+    beside it.
+    """
     everything: _builtins.bool
     """Every file, when true. False is refused."""
     @_builtins.property
@@ -95,7 +97,7 @@ class SelectedFiles(_message.Message):
     VARIANT_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
-    """Sum of their sizes, bytes."""
+    """Sum of their sizes, each content once, bytes."""
     variant: _builtins.str
     """The variant taken; empty when the selection is not one variant."""
     explanation: _builtins.str

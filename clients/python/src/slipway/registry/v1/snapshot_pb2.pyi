@@ -32,9 +32,9 @@ class _FindingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FindingKi
     FINDING_KIND_UNSPECIFIED: _FindingKind.ValueType  # 0
     """Never sent."""
     FINDING_KIND_DAMAGED: _FindingKind.ValueType  # 1
-    """Its content does not have its hash, or its length."""
+    """Its content does not have its hash, or is too long; of an import: or is too short."""
     FINDING_KIND_MISSING: _FindingKind.ValueType  # 2
-    """The snapshot links it and its blob is not there, or shorter; of an import: the commit has no such file."""
+    """The snapshot links it and its blob is not there, or too short; of an import: the commit has no such file."""
     FINDING_KIND_UNREADABLE: _FindingKind.ValueType  # 3
     """It could not be read, or is not what may be read: no regular file, a link out of a directory to import. `detail`
     has the cause.
@@ -48,9 +48,9 @@ class FindingKind(_FindingKind, metaclass=_FindingKindEnumTypeWrapper):
 FINDING_KIND_UNSPECIFIED: FindingKind.ValueType  # 0
 """Never sent."""
 FINDING_KIND_DAMAGED: FindingKind.ValueType  # 1
-"""Its content does not have its hash, or its length."""
+"""Its content does not have its hash, or is too long; of an import: or is too short."""
 FINDING_KIND_MISSING: FindingKind.ValueType  # 2
-"""The snapshot links it and its blob is not there, or shorter; of an import: the commit has no such file."""
+"""The snapshot links it and its blob is not there, or too short; of an import: the commit has no such file."""
 FINDING_KIND_UNREADABLE: FindingKind.ValueType  # 3
 """It could not be read, or is not what may be read: no regular file, a link out of a directory to import. `detail`
 has the cause.
@@ -204,14 +204,14 @@ class Snapshot(_message.Message):
     complete: _builtins.bool
     """Whether every file of the commit is present, and none known to be damaged."""
     present_bytes: _builtins.int
-    """Sum of its present files, bytes."""
+    """Its present files, each content once, bytes."""
     exclusive_bytes: _builtins.int
-    """Of those, what would be freed if it were deleted: blobs that no other snapshot links."""
+    """What would be freed if it were deleted: blobs that no other snapshot links, those that are not whole too, bytes."""
     pin_count: _builtins.int
     """Pins that hold it."""
     damaged_count: _builtins.int
-    """Files whose last hash was wrong, found by VerifySnapshot or in the background. VerifySnapshot with `repair`, or downloading
-    again, replaces them.
+    """How many files had a wrong hash when they were last hashed, by VerifySnapshot or in the background. VerifySnapshot with
+    `repair`, or downloading again, replaces them.
     """
     @_builtins.property
     def refs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -231,7 +231,7 @@ class Snapshot(_message.Message):
 
     @_builtins.property
     def use_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last pinned, downloaded or resolved."""
+        """When it was last pinned, downloaded or imported; when it was made if nobody has yet."""
 
     def __init__(
         self,
@@ -403,7 +403,7 @@ class Pin(_message.Message):
     claim: _builtins.str
     """What the holder needs it for, its own word: the uid of a model, say. Holder, claim and snapshot together are unique."""
     release_refusal: _builtins.str
-    """Why the holder does not let go although it was asked, in its own words; empty while it has not said no."""
+    """Why the holder does not let go although it is asked, in its own words; empty while it has not said no, or nobody asks."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths it covers; empty covers the whole snapshot."""
@@ -595,7 +595,7 @@ class RepoUsage(_message.Message):
     """Pins that hold any of them."""
     @_builtins.property
     def use_time(self) -> _timestamp_pb2.Timestamp:
-        """When any of them was last pinned, downloaded or resolved; absent when there is none."""
+        """When any of them was last used, as Snapshot.use_time has it; absent when there is none."""
 
     def __init__(
         self,

@@ -36,7 +36,9 @@ class GetSnapshotRequest(_message.Message):
     repo_id: _builtins.str
     """`owner/name`."""
     revision: _builtins.str
-    """A commit (40 hex digits) or a ref that the cache knows; empty means `main`."""
+    """A commit (40 hex digits or a unique beginning of it, 7 or more) or a ref that the cache knows; empty means `main`. At most
+    255 bytes, and nothing that begins with `slipway/`.
+    """
     def __init__(
         self,
         *,
@@ -168,7 +170,9 @@ class WatchSnapshotsRequest(_message.Message):
 
     @_builtins.property
     def min_progress_interval(self) -> _duration_pb2.Duration:
-        """Shortest time between two progress batches; unset means 250 ms, less than 50 ms is taken as 50 ms, negative is refused."""
+        """Shortest time between two progress batches; unset means 250 ms, negative is refused. There are new figures every 250 ms: less
+        changes nothing.
+        """
 
     def __init__(
         self,
@@ -236,7 +240,7 @@ class VerifySnapshotRequest(_message.Message):
     name: _builtins.str
     """`snapshots/{id}`."""
     variant: _builtins.str
-    """Only this variant's files; empty for all that are present."""
+    """Only the files of this variant, named in any case; empty for all that are present."""
     repair: _builtins.bool
     """Fetches again what is damaged or missing, the damaged blocks only where they are known."""
     def __init__(
@@ -304,9 +308,11 @@ class DeleteSnapshotRequest(_message.Message):
     name: _builtins.str
     """`snapshots/{id}`."""
     variant: _builtins.str
-    """Only the files of this variant that no other variant needs; empty removes the snapshot."""
+    """Only the files of this variant, named in any case, that no other variant needs; empty removes the snapshot."""
     force: _builtins.bool
-    """While it is pinned: ask the holders to release it, wait for them up to the deadline of the call, then delete."""
+    """While it is pinned: ask the holders to release it, wait for them, then delete. It waits until a tenth of the call's time is
+    left, 5 s at most, and never for more than 10 min. With `validate_only` nobody is asked.
+    """
     etag: _builtins.str
     """Acts only if the snapshot still has this etag; empty acts regardless."""
     validate_only: _builtins.bool
@@ -382,7 +388,7 @@ class PruneCacheRequest(_message.Message):
     UNUSED_FOR_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     quota_bytes: _builtins.int
-    """Remove the least recently used until the cache takes at most so much, bytes; absent for the configured quota."""
+    """Remove the least recently used until the cache takes at most so much, bytes; absent for no such rule."""
     validate_only: _builtins.bool
     """Says what would go and why; changes nothing."""
     @_builtins.property
@@ -418,7 +424,7 @@ class PruneCacheResponse(_message.Message):
     freed_bytes: _builtins.int
     """Sum, bytes."""
     pinned_count: _builtins.int
-    """How many snapshots stayed only because they are pinned."""
+    """How many snapshots stayed only because they are pinned, or being downloaded or imported."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.PruneItem]:
         """Each thing taken, in the order it was."""
@@ -450,7 +456,9 @@ class ExportSnapshotRequest(_message.Message):
     name: _builtins.str
     """`snapshots/{id}`."""
     directory: _builtins.str
-    """An absolute directory under a root that the configuration allows; made if it is not there, refused if it holds other files."""
+    """An absolute directory under a root that the configuration allows; made if it is not there, refused if it holds anything but
+    files of this export, as an earlier one wrote them.
+    """
     @_builtins.property
     def selection(self) -> _selection_pb2.Selection:
         """Which files; unset for the default selection."""
@@ -514,7 +522,9 @@ class ImportSnapshotRequest(_message.Message):
     repo_id: _builtins.str
     """`owner/name`."""
     revision: _builtins.str
-    """The revision whose files the directory holds: the commit's tree says which hash each path has. Empty means `main`."""
+    """The revision whose files the directory holds, as in GetRepoRequest: the commit's tree says which hash each path has. Empty
+    means `main`.
+    """
     directory: _builtins.str
     """An absolute directory under a root that the configuration allows. It is only read."""
     def __init__(
@@ -639,24 +649,30 @@ class PinSnapshotRequest(_message.Message):
     repo_id: _builtins.str
     """`owner/name`."""
     revision: _builtins.str
-    """A commit (40 hex digits) or a ref that the cache knows; empty means `main`."""
+    """A commit (40 hex digits or a unique beginning of it, 7 or more) or a ref that the cache knows; empty means `main`. At most
+    255 bytes, and nothing that begins with `slipway/`.
+    """
     holder: _builtins.str
-    """Who holds it, at most 256 characters."""
+    """Who holds it: one line without control characters, not blank, at most 256 characters."""
     keep: _builtins.bool
     """An operator's keep: it does not end by itself. Excludes `ttl`."""
     claim: _builtins.str
-    """What the holder needs it for, its own word (a runner gives the model's uid), at most 256 characters; may be empty."""
+    """What the holder needs it for, its own word (a runner gives the model's uid): one line without control characters, at most
+    256 characters; may be empty.
+    """
     release_refusal: _builtins.str
-    """Says no to a release that was asked for, and why, at most 256 characters: whoever waits to delete is told at once. Empty
-    says nothing. It holds until the release is asked for again.
+    """Says no to a release while it is asked for, and why, at most 256 characters: whoever waits to delete is told at once. Empty
+    says nothing. It holds for as long as that release is asked for; while none is, it is not taken.
     """
     @_builtins.property
     def selection(self) -> _selection_pb2.Selection:
-        """Which files; unset covers the whole snapshot."""
+        """Which files: all of them have to be there, none known to be damaged. Unset covers the whole snapshot, whatever of it is
+        there, damaged or not: that only holds it.
+        """
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long it holds unless renewed; unset means 24 h, the most is 30 days."""
+        """How long it holds unless renewed, more than 0; unset means 24 h, the most is 30 days."""
 
     def __init__(
         self,

@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class SnapshotServiceStub:
     """What is in the cache: reading it, checking it, holding on to it, removing it.
+
+    What looks at the cache or changes anything also answers DISK_FAULT when the cache cannot be read, and DISK_FULL or DISK_FAULT
+    when the registry's database cannot be written.
     """
 
     def __init__(self, channel):
@@ -104,6 +107,9 @@ class SnapshotServiceStub:
 
 class SnapshotServiceServicer:
     """What is in the cache: reading it, checking it, holding on to it, removing it.
+
+    What looks at the cache or changes anything also answers DISK_FAULT when the cache cannot be read, and DISK_FULL or DISK_FAULT
+    when the registry's database cannot be written.
     """
 
     def GetSnapshot(self, request, context):
@@ -122,7 +128,7 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSnapshots(self, request, context):
-        """Streams every change exactly once; see slipway.common.v1.Cursor.
+        """Streams every change exactly once; see slipway.common.v1.Cursor. Errors: INVALID_FIELDS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,22 +136,23 @@ class SnapshotServiceServicer:
 
     def VerifySnapshot(self, request, context):
         """Hashes the files of a snapshot, streams progress and findings, and with `repair` fetches again what is damaged. Ends with
-        OK whatever it found. Errors: SNAPSHOT_NOT_FOUND; with `repair` those of CreateDownload.
+        OK whatever it found. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND; with `repair` those of CreateDownload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSnapshot(self, request, context):
-        """Removes a snapshot or one variant of it. Blobs that another snapshot links stay. Errors: SNAPSHOT_NOT_FOUND,
-        VARIANT_NOT_FOUND, SNAPSHOT_PINNED (naming the holders), SNAPSHOT_BUSY, ETAG_MISMATCH.
+        """Removes a snapshot or one variant of it. Blobs that another snapshot links stay. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND,
+        VARIANT_NOT_FOUND, SNAPSHOT_PINNED (naming the holders), SNAPSHOT_BUSY, ETAG_MISMATCH, DISK_FAULT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PruneCache(self, request, context):
-        """Removes what was not used for long, or until the cache is within its quota; never anything pinned.
+        """Removes what was not used for long, or until the cache is within a quota; never anything pinned or being downloaded.
+        Errors: INVALID_FIELDS, DISK_FAULT (the rest was removed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,8 +160,9 @@ class SnapshotServiceServicer:
 
     def ExportSnapshot(self, request, context):
         """Writes a snapshot as real files into a directory of its own under an allowed root.
-        Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE,
-        HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
+        Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND, SELECTION_EMPTY,
+        SNAPSHOT_INCOMPLETE, SNAPSHOT_BUSY (it is being deleted), HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED,
+        DISK_FULL, DISK_FAULT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,7 +170,7 @@ class SnapshotServiceServicer:
 
     def ImportSnapshot(self, request, context):
         """Takes a directory of real files into the cache, each by its hash. Files of it that are not taken are findings.
-        Errors: INVALID_FIELDS, PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+        Errors: PATH_NOT_ALLOWED, HASH_MISMATCH (no file of it is one of the commit), DISK_FULL, DISK_FAULT, and those of GetRepo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,14 +186,15 @@ class SnapshotServiceServicer:
     def PinSnapshot(self, request, context):
         """Holds files of a snapshot so that nothing removes them. The same holder, claim and snapshot renew the pin there is;
         its files become those of the newest call.
-        Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY (it is being deleted).
+        Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SELECTION_EMPTY, SNAPSHOT_BUSY (it is
+        being deleted), DISK_FULL, DISK_FAULT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpinSnapshot(self, request, context):
-        """Ends a pin. Errors: PIN_NOT_FOUND.
+        """Ends a pin. Errors: INVALID_FIELDS, PIN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,6 +209,7 @@ class SnapshotServiceServicer:
 
     def WatchPins(self, request, context):
         """Streams the changes of a holder's pins, so that it learns when one is to be released; see slipway.common.v1.Cursor.
+        Errors: INVALID_FIELDS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -283,6 +293,9 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SnapshotService:
     """What is in the cache: reading it, checking it, holding on to it, removing it.
+
+    What looks at the cache or changes anything also answers DISK_FAULT when the cache cannot be read, and DISK_FULL or DISK_FAULT
+    when the registry's database cannot be written.
     """
 
     @staticmethod

@@ -27,7 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SnapshotServiceStub:
-    """What is in the cache: reading it, checking it, holding on to it, removing it."""
+    """What is in the cache: reading it, checking it, holding on to it, removing it.
+
+    What looks at the cache or changes anything also answers DISK_FAULT when the cache cannot be read, and DISK_FULL or DISK_FAULT
+    when the registry's database cannot be written.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,43 +44,53 @@ class SnapshotServiceStub:
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.ListSnapshotsRequest, _snapshot_service_pb2.ListSnapshotsResponse]
     """Lists snapshots by repository and commit. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID."""
     WatchSnapshots: _grpc.UnaryStreamMultiCallable[_snapshot_service_pb2.WatchSnapshotsRequest, _snapshot_service_pb2.WatchSnapshotsResponse]
-    """Streams every change exactly once; see slipway.common.v1.Cursor."""
+    """Streams every change exactly once; see slipway.common.v1.Cursor. Errors: INVALID_FIELDS."""
     VerifySnapshot: _grpc.UnaryStreamMultiCallable[_snapshot_service_pb2.VerifySnapshotRequest, _snapshot_service_pb2.VerifySnapshotResponse]
     """Hashes the files of a snapshot, streams progress and findings, and with `repair` fetches again what is damaged. Ends with
-    OK whatever it found. Errors: SNAPSHOT_NOT_FOUND; with `repair` those of CreateDownload.
+    OK whatever it found. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND; with `repair` those of CreateDownload.
     """
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.DeleteSnapshotRequest, _snapshot_service_pb2.DeleteSnapshotResponse]
-    """Removes a snapshot or one variant of it. Blobs that another snapshot links stay. Errors: SNAPSHOT_NOT_FOUND,
-    VARIANT_NOT_FOUND, SNAPSHOT_PINNED (naming the holders), SNAPSHOT_BUSY, ETAG_MISMATCH.
+    """Removes a snapshot or one variant of it. Blobs that another snapshot links stay. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND,
+    VARIANT_NOT_FOUND, SNAPSHOT_PINNED (naming the holders), SNAPSHOT_BUSY, ETAG_MISMATCH, DISK_FAULT.
     """
     PruneCache: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.PruneCacheRequest, _snapshot_service_pb2.PruneCacheResponse]
-    """Removes what was not used for long, or until the cache is within its quota; never anything pinned."""
+    """Removes what was not used for long, or until the cache is within a quota; never anything pinned or being downloaded.
+    Errors: INVALID_FIELDS, DISK_FAULT (the rest was removed).
+    """
     ExportSnapshot: _grpc.UnaryStreamMultiCallable[_snapshot_service_pb2.ExportSnapshotRequest, _snapshot_service_pb2.ExportSnapshotResponse]
     """Writes a snapshot as real files into a directory of its own under an allowed root.
-    Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE,
-    HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
+    Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND, SELECTION_EMPTY,
+    SNAPSHOT_INCOMPLETE, SNAPSHOT_BUSY (it is being deleted), HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED,
+    DISK_FULL, DISK_FAULT.
     """
     ImportSnapshot: _grpc.UnaryStreamMultiCallable[_snapshot_service_pb2.ImportSnapshotRequest, _snapshot_service_pb2.ImportSnapshotResponse]
     """Takes a directory of real files into the cache, each by its hash. Files of it that are not taken are findings.
-    Errors: INVALID_FIELDS, PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+    Errors: PATH_NOT_ALLOWED, HASH_MISMATCH (no file of it is one of the commit), DISK_FULL, DISK_FAULT, and those of GetRepo.
     """
     GetCacheUsage: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.GetCacheUsageRequest, _snapshot_service_pb2.GetCacheUsageResponse]
     """Says where the cache's bytes are."""
     PinSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.PinSnapshotRequest, _snapshot_service_pb2.PinSnapshotResponse]
     """Holds files of a snapshot so that nothing removes them. The same holder, claim and snapshot renew the pin there is;
     its files become those of the newest call.
-    Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY (it is being deleted).
+    Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SELECTION_EMPTY, SNAPSHOT_BUSY (it is
+    being deleted), DISK_FULL, DISK_FAULT.
     """
     UnpinSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.UnpinSnapshotRequest, _snapshot_service_pb2.UnpinSnapshotResponse]
-    """Ends a pin. Errors: PIN_NOT_FOUND."""
+    """Ends a pin. Errors: INVALID_FIELDS, PIN_NOT_FOUND."""
     ListPins: _grpc.UnaryUnaryMultiCallable[_snapshot_service_pb2.ListPinsRequest, _snapshot_service_pb2.ListPinsResponse]
     """Lists pins. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID."""
     WatchPins: _grpc.UnaryStreamMultiCallable[_snapshot_service_pb2.WatchPinsRequest, _snapshot_service_pb2.WatchPinsResponse]
-    """Streams the changes of a holder's pins, so that it learns when one is to be released; see slipway.common.v1.Cursor."""
+    """Streams the changes of a holder's pins, so that it learns when one is to be released; see slipway.common.v1.Cursor.
+    Errors: INVALID_FIELDS.
+    """
 
 @_typing.type_check_only
 class SnapshotServiceAsyncStub(SnapshotServiceStub):
-    """What is in the cache: reading it, checking it, holding on to it, removing it."""
+    """What is in the cache: reading it, checking it, holding on to it, removing it.
+
+    What looks at the cache or changes anything also answers DISK_FAULT when the cache cannot be read, and DISK_FULL or DISK_FAULT
+    when the registry's database cannot be written.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.GetSnapshotRequest, _snapshot_service_pb2.GetSnapshotResponse]  # type: ignore[assignment]
@@ -86,42 +100,52 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.ListSnapshotsRequest, _snapshot_service_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
     """Lists snapshots by repository and commit. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID."""
     WatchSnapshots: _aio.UnaryStreamMultiCallable[_snapshot_service_pb2.WatchSnapshotsRequest, _snapshot_service_pb2.WatchSnapshotsResponse]  # type: ignore[assignment]
-    """Streams every change exactly once; see slipway.common.v1.Cursor."""
+    """Streams every change exactly once; see slipway.common.v1.Cursor. Errors: INVALID_FIELDS."""
     VerifySnapshot: _aio.UnaryStreamMultiCallable[_snapshot_service_pb2.VerifySnapshotRequest, _snapshot_service_pb2.VerifySnapshotResponse]  # type: ignore[assignment]
     """Hashes the files of a snapshot, streams progress and findings, and with `repair` fetches again what is damaged. Ends with
-    OK whatever it found. Errors: SNAPSHOT_NOT_FOUND; with `repair` those of CreateDownload.
+    OK whatever it found. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND; with `repair` those of CreateDownload.
     """
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.DeleteSnapshotRequest, _snapshot_service_pb2.DeleteSnapshotResponse]  # type: ignore[assignment]
-    """Removes a snapshot or one variant of it. Blobs that another snapshot links stay. Errors: SNAPSHOT_NOT_FOUND,
-    VARIANT_NOT_FOUND, SNAPSHOT_PINNED (naming the holders), SNAPSHOT_BUSY, ETAG_MISMATCH.
+    """Removes a snapshot or one variant of it. Blobs that another snapshot links stay. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND,
+    VARIANT_NOT_FOUND, SNAPSHOT_PINNED (naming the holders), SNAPSHOT_BUSY, ETAG_MISMATCH, DISK_FAULT.
     """
     PruneCache: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.PruneCacheRequest, _snapshot_service_pb2.PruneCacheResponse]  # type: ignore[assignment]
-    """Removes what was not used for long, or until the cache is within its quota; never anything pinned."""
+    """Removes what was not used for long, or until the cache is within a quota; never anything pinned or being downloaded.
+    Errors: INVALID_FIELDS, DISK_FAULT (the rest was removed).
+    """
     ExportSnapshot: _aio.UnaryStreamMultiCallable[_snapshot_service_pb2.ExportSnapshotRequest, _snapshot_service_pb2.ExportSnapshotResponse]  # type: ignore[assignment]
     """Writes a snapshot as real files into a directory of its own under an allowed root.
-    Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE,
-    HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
+    Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND, SELECTION_EMPTY,
+    SNAPSHOT_INCOMPLETE, SNAPSHOT_BUSY (it is being deleted), HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED,
+    DISK_FULL, DISK_FAULT.
     """
     ImportSnapshot: _aio.UnaryStreamMultiCallable[_snapshot_service_pb2.ImportSnapshotRequest, _snapshot_service_pb2.ImportSnapshotResponse]  # type: ignore[assignment]
     """Takes a directory of real files into the cache, each by its hash. Files of it that are not taken are findings.
-    Errors: INVALID_FIELDS, PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+    Errors: PATH_NOT_ALLOWED, HASH_MISMATCH (no file of it is one of the commit), DISK_FULL, DISK_FAULT, and those of GetRepo.
     """
     GetCacheUsage: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.GetCacheUsageRequest, _snapshot_service_pb2.GetCacheUsageResponse]  # type: ignore[assignment]
     """Says where the cache's bytes are."""
     PinSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.PinSnapshotRequest, _snapshot_service_pb2.PinSnapshotResponse]  # type: ignore[assignment]
     """Holds files of a snapshot so that nothing removes them. The same holder, claim and snapshot renew the pin there is;
     its files become those of the newest call.
-    Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY (it is being deleted).
+    Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SELECTION_EMPTY, SNAPSHOT_BUSY (it is
+    being deleted), DISK_FULL, DISK_FAULT.
     """
     UnpinSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.UnpinSnapshotRequest, _snapshot_service_pb2.UnpinSnapshotResponse]  # type: ignore[assignment]
-    """Ends a pin. Errors: PIN_NOT_FOUND."""
+    """Ends a pin. Errors: INVALID_FIELDS, PIN_NOT_FOUND."""
     ListPins: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.ListPinsRequest, _snapshot_service_pb2.ListPinsResponse]  # type: ignore[assignment]
     """Lists pins. Errors: INVALID_FIELDS, PAGE_TOKEN_INVALID."""
     WatchPins: _aio.UnaryStreamMultiCallable[_snapshot_service_pb2.WatchPinsRequest, _snapshot_service_pb2.WatchPinsResponse]  # type: ignore[assignment]
-    """Streams the changes of a holder's pins, so that it learns when one is to be released; see slipway.common.v1.Cursor."""
+    """Streams the changes of a holder's pins, so that it learns when one is to be released; see slipway.common.v1.Cursor.
+    Errors: INVALID_FIELDS.
+    """
 
 class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What is in the cache: reading it, checking it, holding on to it, removing it."""
+    """What is in the cache: reading it, checking it, holding on to it, removing it.
+
+    What looks at the cache or changes anything also answers DISK_FAULT when the cache cannot be read, and DISK_FULL or DISK_FAULT
+    when the registry's database cannot be written.
+    """
 
     @_abc_1.abstractmethod
     def GetSnapshot(
@@ -147,7 +171,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.WatchSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_service_pb2.WatchSnapshotsResponse], _abc.AsyncIterator[_snapshot_service_pb2.WatchSnapshotsResponse]]:
-        """Streams every change exactly once; see slipway.common.v1.Cursor."""
+        """Streams every change exactly once; see slipway.common.v1.Cursor. Errors: INVALID_FIELDS."""
 
     @_abc_1.abstractmethod
     def VerifySnapshot(
@@ -156,7 +180,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_service_pb2.VerifySnapshotResponse], _abc.AsyncIterator[_snapshot_service_pb2.VerifySnapshotResponse]]:
         """Hashes the files of a snapshot, streams progress and findings, and with `repair` fetches again what is damaged. Ends with
-        OK whatever it found. Errors: SNAPSHOT_NOT_FOUND; with `repair` those of CreateDownload.
+        OK whatever it found. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND; with `repair` those of CreateDownload.
         """
 
     @_abc_1.abstractmethod
@@ -165,8 +189,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.DeleteSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_service_pb2.DeleteSnapshotResponse, _abc.Awaitable[_snapshot_service_pb2.DeleteSnapshotResponse]]:
-        """Removes a snapshot or one variant of it. Blobs that another snapshot links stay. Errors: SNAPSHOT_NOT_FOUND,
-        VARIANT_NOT_FOUND, SNAPSHOT_PINNED (naming the holders), SNAPSHOT_BUSY, ETAG_MISMATCH.
+        """Removes a snapshot or one variant of it. Blobs that another snapshot links stay. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND,
+        VARIANT_NOT_FOUND, SNAPSHOT_PINNED (naming the holders), SNAPSHOT_BUSY, ETAG_MISMATCH, DISK_FAULT.
         """
 
     @_abc_1.abstractmethod
@@ -175,7 +199,9 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.PruneCacheRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_service_pb2.PruneCacheResponse, _abc.Awaitable[_snapshot_service_pb2.PruneCacheResponse]]:
-        """Removes what was not used for long, or until the cache is within its quota; never anything pinned."""
+        """Removes what was not used for long, or until the cache is within a quota; never anything pinned or being downloaded.
+        Errors: INVALID_FIELDS, DISK_FAULT (the rest was removed).
+        """
 
     @_abc_1.abstractmethod
     def ExportSnapshot(
@@ -184,8 +210,9 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_service_pb2.ExportSnapshotResponse], _abc.AsyncIterator[_snapshot_service_pb2.ExportSnapshotResponse]]:
         """Writes a snapshot as real files into a directory of its own under an allowed root.
-        Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE,
-        HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED, DISK_FULL, DISK_FAULT.
+        Each file is hashed as it is copied. Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, VARIANT_NOT_FOUND, SELECTION_EMPTY,
+        SNAPSHOT_INCOMPLETE, SNAPSHOT_BUSY (it is being deleted), HASH_MISMATCH (a file is damaged in the cache), PATH_NOT_ALLOWED,
+        DISK_FULL, DISK_FAULT.
         """
 
     @_abc_1.abstractmethod
@@ -195,7 +222,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_service_pb2.ImportSnapshotResponse], _abc.AsyncIterator[_snapshot_service_pb2.ImportSnapshotResponse]]:
         """Takes a directory of real files into the cache, each by its hash. Files of it that are not taken are findings.
-        Errors: INVALID_FIELDS, PATH_NOT_ALLOWED, REVISION_NOT_FOUND, HASH_MISMATCH, DISK_FULL, DISK_FAULT.
+        Errors: PATH_NOT_ALLOWED, HASH_MISMATCH (no file of it is one of the commit), DISK_FULL, DISK_FAULT, and those of GetRepo.
         """
 
     @_abc_1.abstractmethod
@@ -214,7 +241,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_snapshot_service_pb2.PinSnapshotResponse, _abc.Awaitable[_snapshot_service_pb2.PinSnapshotResponse]]:
         """Holds files of a snapshot so that nothing removes them. The same holder, claim and snapshot renew the pin there is;
         its files become those of the newest call.
-        Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SNAPSHOT_BUSY (it is being deleted).
+        Errors: INVALID_FIELDS, SNAPSHOT_NOT_FOUND, SNAPSHOT_INCOMPLETE, VARIANT_NOT_FOUND, SELECTION_EMPTY, SNAPSHOT_BUSY (it is
+        being deleted), DISK_FULL, DISK_FAULT.
         """
 
     @_abc_1.abstractmethod
@@ -223,7 +251,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.UnpinSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_service_pb2.UnpinSnapshotResponse, _abc.Awaitable[_snapshot_service_pb2.UnpinSnapshotResponse]]:
-        """Ends a pin. Errors: PIN_NOT_FOUND."""
+        """Ends a pin. Errors: INVALID_FIELDS, PIN_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListPins(
@@ -239,6 +267,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.WatchPinsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_service_pb2.WatchPinsResponse], _abc.AsyncIterator[_snapshot_service_pb2.WatchPinsResponse]]:
-        """Streams the changes of a holder's pins, so that it learns when one is to be released; see slipway.common.v1.Cursor."""
+        """Streams the changes of a holder's pins, so that it learns when one is to be released; see slipway.common.v1.Cursor.
+        Errors: INVALID_FIELDS.
+        """
 
 def add_SnapshotServiceServicer_to_server(servicer: SnapshotServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -16,7 +16,7 @@ from slipway_client.cli.session import goes_on, session, usage
 def prune(
     context: typer.Context,
     quota: Annotated[
-        str, typer.Option(metavar="SIZE", help="Until the cache takes at most so much: 500GB. [the registry's quota]")
+        str, typer.Option(metavar="SIZE", help="Until the cache takes at most so much: 500GB. [the registry's own]")
     ] = "",
     unused_for: Annotated[
         str, typer.Option(metavar="DURATION", help="What was not used for so long: 30d.", show_default=False)
@@ -57,7 +57,7 @@ def _item(item: PruneItem) -> tuple[str | Text, ...]:
 def _pruned(answer: PruneCacheResponse, *, dry_run: bool, has_rule: bool) -> tuple[str | tuple[str, str], ...]:
     held = answer.pinned_count
     who = "1 snapshot stays because it is" if held == 1 else f"{held} snapshots stay because they are"
-    stays = f"; {who} held" if held else ""
+    stays = f"; {who} held or being downloaded" if held else ""
     if answer.items:
         did = "would free" if dry_run else "freed"
         return (("" if dry_run else "✓ ", "green"), f"{did} {fmt.size(answer.freed_bytes)}{stays}")

@@ -81,7 +81,7 @@ def _with_variant(snapshots: Sequence[Snapshot], variant: str) -> Sequence[Snaps
     """Of several snapshots those that know a variant; of one, the registry says what is wrong."""
     if not variant or len(snapshots) == 1:
         return snapshots
-    found = [it for it in snapshots if variant in {one.name for one in it.variants}]
+    found = [it for it in snapshots if variant.lower() in {one.name.lower() for one in it.variants}]
     if not found:
         there = sorted({one.name for it in snapshots for one in it.variants})
         raise NotFound("VARIANT_NOT_FOUND", f"none of these has a variant {variant!r}; there are {', '.join(there)}")
