@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,10 +19,12 @@ from tests.faults.runner.host import PROCESSES, RunnerHost, is_loaded
 
 pytestmark = pytest.mark.anyio
 
-RIGHT_SECONDS = 30.0
-"""From the first answer of a runner that was started again to every model being in the state that is right for it: two
-seconds where the host has a core to spare, which a test cannot know.
+RIGHT_SECONDS = 2.0
+"""From the first answer of a runner that was started again to every model being in the state that is right for it, in
+the median: a host that is busy with something else holds up some.
 """
+
+PATIENCE = 30.0
 
 ON_THEIR_WAY = {
     ModelState.MODEL_STATE_RESTARTING,
@@ -69,8 +72,9 @@ def strike(host: RunnerHost, victim: str, models: dict[str, Model], moments: ran
     return struck
 
 
-async def assert_right_in_time(host: RunnerHost, before: dict[str, Model], struck: set[str]) -> None:
-    """What was not struck is LOADED with the same processes; what was is on its way."""
+async def until_right(host: RunnerHost, before: dict[str, Model], struck: set[str]) -> float:
+    """What was not struck is LOADED with the same processes; what was is on its way. Seconds until then."""
+    began = anyio.current_time()
 
     def right(now: dict[str, Model]) -> bool:
         return set(now) == set(before) and all(
@@ -78,10 +82,11 @@ async def assert_right_in_time(host: RunnerHost, before: dict[str, Model], struc
         )
 
     now = await host.models()
-    with anyio.move_on_after(RIGHT_SECONDS):
+    with anyio.move_on_after(PATIENCE):
         while not right(now):
             now = await host.models()
     assert right(now), (struck, before, now, host.service.log[-5000:])
+    return anyio.current_time() - began
 
 
 def _right(before: Model, now: Model, *, struck: bool) -> bool:
@@ -105,10 +110,10 @@ async def test_killed_at_any_moment(root: Path, kills: int) -> None:
         async with aiohttp.ClientSession() as session, anyio.create_task_group() as tasks:
             for client in clients:
                 tasks.start_soon(client.stream_for_ever, host.gateway, session)
-            for victim in order:
-                await kill_and_recover(host, victim, clients, moments)
+            took = [await kill_and_recover(host, victim, clients, moments) for victim in order]
             tasks.cancel_scope.cancel()
         assert any(client.ended for client in clients)
+        assert statistics.median(took) <= RIGHT_SECONDS, sorted(took)
         assert host.service.stop() == 0, host.service.log
     finally:
         if host.service.process is not None and host.service.process.poll() is None:
@@ -122,8 +127,8 @@ async def test_killed_at_any_moment(root: Path, kills: int) -> None:
     assert [path.name for path in (host.service.state / "models").iterdir()] == []
 
 
-async def kill_and_recover(host: RunnerHost, victim: str, clients: list[Client], moments: random.Random) -> None:
-    """One kill, and what must follow."""
+async def kill_and_recover(host: RunnerHost, victim: str, clients: list[Client], moments: random.Random) -> float:
+    """One kill, and what must follow. Seconds until all was right."""
     before = await host.until_loaded()
     assert set(before) == set(PROCESSES)
     await until_flowing(clients)
@@ -131,8 +136,9 @@ async def kill_and_recover(host: RunnerHost, victim: str, clients: list[Client],
     struck = strike(host, victim, before, moments)
     if "runner" in victim:
         await host.start()
-    await assert_right_in_time(host, before, struck)
+    took = await until_right(host, before, struck)
     after = await host.until_loaded()
     host.assert_no_orphan(after)
     unharmed = [client for client in clients if client.model not in struck]
     assert [client.faults for client in unharmed] == [[] for _ in unharmed], victim
+    return took

@@ -51,6 +51,53 @@ async def test_bytes_are_told_and_the_files_are_held_until_it_is_gone(tmp_path: 
     assert registry.held_for == set()
 
 
+class Gated(FakeSnapshots):
+    """Takes nothing back before `open`."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.open, self.asked_back = anyio.Event(), anyio.Event()
+        self.done.set()
+
+    async def release(self, holder: str) -> None:
+        self.asked_back.set()
+        await self.open.wait()
+        await super().release(holder)
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Gated:
+    (tmp_path / "snapshot").mkdir()
+    return Gated(tmp_path / "snapshot")
+
+
+async def test_who_hears_that_it_is_unloaded_may_delete_its_files(
+    tmp_path: Path, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway_runner.models.supervisor._FILES_BACK_SECONDS", 600.0)
+    async with bench(tmp_path, snapshots=gated) as on:
+        await on.fleet.load(SPEC, "m")
+        await on.seen.state(State.LOADED)
+        on.fleet.unload("m")
+        with anyio.fail_after(60):
+            await gated.asked_back.wait()
+        assert on.fleet.get("m").state is State.UNLOADING
+        gated.open.set()
+        await on.seen.state(State.UNLOADED)
+        assert gated.held_for == set()
+
+
+async def test_a_registry_that_hangs_keeps_nobody_from_being_unloaded(
+    tmp_path: Path, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway_runner.models.supervisor._FILES_BACK_SECONDS", 0.1)
+    async with bench(tmp_path, snapshots=gated) as on:
+        await on.fleet.load(SPEC, "m")
+        await on.seen.state(State.LOADED)
+        on.fleet.unload("m")
+        await on.seen.state(State.UNLOADED)
+
+
 async def test_a_silent_download_stalls_but_a_paused_one_waits(
     tmp_path: Path, registry: FakeSnapshots, clock: Clock
 ) -> None:

@@ -35,6 +35,9 @@ from slipway_runner.progress.tracker import LoadProgress
 
 _log = structlog.get_logger(__name__)
 
+# A registry answers in milliseconds; for one that hangs nobody has to wait.
+_FILES_BACK_SECONDS = 2.0
+
 
 class Owner(Protocol):
     """Who knows all models, as one of them sees it."""
@@ -348,10 +351,18 @@ class Supervisor:
                 leaked=self._leaked,
             )
             self.means.ports.release(attached.launch.port)
+        if self.life.state is State.UNLOADING:
+            await self._give_files_back()
         self._activities.end("exit", "output", "members")
         self._killing = False
         self.attached = None
         self.apply(states.Gone())
+
+    async def _give_files_back(self) -> None:
+        """Before it is UNLOADED: who hears that may delete its files."""
+        self._activities.end("pin")
+        with anyio.move_on_after(_FILES_BACK_SECONDS):
+            await self.pin.release()
 
     async def _drain(self) -> None:
         try:
