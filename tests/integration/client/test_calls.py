@@ -57,6 +57,30 @@ async def test_a_deadline_of_ones_own() -> None:
             await runner.get_runner(timeout=0.01)
 
 
+async def test_a_call_that_is_cancelled_ends_nothing_else() -> None:
+    asked = anyio.Event()
+
+    async def hang(_: object, context: Context) -> None:
+        asked.set()
+        await anyio.sleep_forever()
+
+    fake = FakeService({"GetRunner": hang})
+    async with serving(fake), Runner.connect(fake.address) as runner:
+        scope = anyio.CancelScope()
+
+        async def ask() -> None:
+            with scope:
+                await runner.get_runner()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            with anyio.fail_after(60):
+                await asked.wait()
+            scope.cancel()
+        assert not tasks.cancel_scope.cancel_called
+        assert scope.cancelled_caught
+
+
 async def test_errors_come_with_all_they_say() -> None:
     violation = BadRequest.FieldViolation(field="repo_id", description="send owner/name")
     refused = Failure(

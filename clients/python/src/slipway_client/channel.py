@@ -1,5 +1,6 @@
 """What a channel to a Slipway service is set to, and the defaults that every unary call gets."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -122,7 +123,13 @@ class UnaryDefaults(grpc.aio.UnaryUnaryClientInterceptor):
             ),
             request,
         )
+        answer = asyncio.ensure_future(call)
         try:
-            return await call
+            # Who waits for the call itself is cancelled with an exception of gRPC's, which no cancel scope of anyio
+            # takes for its own: it would go up and end the caller's task group.
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, address=self._address, request_id=request_id) from error

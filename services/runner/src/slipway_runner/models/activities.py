@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 
 import structlog
-from anyio import CancelScope
+from anyio import CancelScope, get_cancelled_exc_class
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled
 from slipway_service.fault import Fault, Reason
 
 from slipway_runner.progress.signals import Cause
@@ -50,7 +51,15 @@ class Activities:
             except Fault as fault:
                 self._broken(name, Cause.of(fault))
             except Exception as error:
-                _log.exception("activity failed", model=self._model_id, activity=name)
-                self._broken(name, Cause(Reason.INTERNAL, f"internal error in {name}: {error!r}"))
+                self._unexpected(name, error)
+            except get_cancelled_exc_class() as error:
+                # Anybody's: a scope's own, which goes up from here anew, or one that a library raises by itself, which
+                # would end the task group and so the supervision of every model.
+                await checkpoint_if_cancelled()
+                self._unexpected(name, error)
         if self._scopes.get(name) is scope:
             del self._scopes[name]
+
+    def _unexpected(self, name: str, error: BaseException) -> None:
+        _log.error("activity failed", model=self._model_id, activity=name, exc_info=error)
+        self._broken(name, Cause(Reason.INTERNAL, f"internal error in {name}: {error!r}"))
