@@ -225,6 +225,30 @@ async def test_two_loads_at_once_do_not_count_on_the_same_model(
             assert (await on.seen.state(State.LOADED, State.ERROR, model_id=name)).state is State.LOADED
 
 
+async def test_a_load_that_plans_again_looks_at_the_memory_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[int] = []
+
+    async def meanwhile(*args: Any) -> Any:
+        found = await planning.plan_with_room(*args)
+        planned.append(found[1])
+        if len(planned) == 1:  # what the other has claimed is in use now
+            await on.seen.state(State.LOADED, model_id="other")
+            memory.taken += 1
+        return found
+
+    memory = Memory(2)
+    async with bench(tmp_path, devices=memory) as on:
+        await on.fleet.load(on.spec(), "old", activation=Activation.NEVER)
+        await on.seen.state(State.LOADED, model_id="old")
+        memory.taken = 1
+        await on.fleet.load(on.spec(), "other", activation=Activation.NEVER)
+        monkeypatch.setattr("slipway_runner.models.load.plan_with_room", meanwhile)
+        assert (await on.fleet.load(on.spec(), "new", evict=True)).evicted == ("old",)
+        assert planned == [1, 1]
+
+
 async def test_memory_that_did_not_come_back_fails_the_load(tmp_path: Path) -> None:
     memory = Memory(1)
     async with bench(tmp_path, devices=memory) as on:

@@ -9,6 +9,7 @@ import anyio
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ResourceInfo
+from slipway.registry.v1.download_pb2 import DownloadState
 from slipway.registry.v1.snapshot_service_pb2 import PinSnapshotResponse
 from slipway_client import Registry
 from slipway_client.backoff import Backoff
@@ -20,10 +21,11 @@ from slipway_runner.rpc.registry import RegistrySnapshots
 from slipway_service.fault import Fault, FieldViolation, Reason
 
 from tests.hub.emulator import HubEmulator
+from tests.hub.faults import HoldAfter
 from tests.hub.repos import Repo
 from tests.integration.client.fakes import Failure, serving
 from tests.integration.client.resources import download, pulling
-from tests.integration.registry.snapshots.served import GGUFS, served
+from tests.integration.registry.snapshots.served import GGUFS, PATIENCE, Q4, served
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +57,28 @@ async def test_what_is_fetched_is_held_until_it_is_released(hub: HubEmulator, tm
         await snapshots.release("one")
         await snapshots.release("never there")
         assert [pin.claim for pin in await it.client.list_pins()] == ["two"]
+
+
+async def test_a_load_resumes_no_download_that_somebody_has_paused(hub: HubEmulator, tmp_path: Path) -> None:
+    repo = hub.add_repo("org/m", GGUFS)
+    hub.faults.add(hold := HoldAfter(), origin="cdn")
+    async with served(tmp_path, hub.endpoint) as it, anyio.create_task_group() as tasks:
+        name = (await it.client.create_download("org/m", "main", selection=Q4)).download.name
+        await it.client.pause_download(name)
+        hold.release()
+        paused, loaded = anyio.Event(), anyio.Event()
+        snapshots = RegistrySnapshots(it.client, it.hub, holder="runner/a")
+
+        async def load() -> None:
+            await snapshots.fetch(want(repo, "one"), lambda now: paused.set() if now.paused else None)
+            loaded.set()
+
+        with anyio.fail_after(PATIENCE):
+            tasks.start_soon(load)
+            await paused.wait()
+            assert (await it.client.get_download(name)).download.state == DownloadState.DOWNLOAD_STATE_PAUSED
+            await it.client.resume_download(name)
+            await loaded.wait()
 
 
 async def test_another_cache_is_told_from_a_late_mount(hub: HubEmulator, tmp_path: Path) -> None:
@@ -122,7 +146,7 @@ async def test_what_the_registry_says_of_what_is_not_there_is_passed_on(tmp_path
             await RegistrySnapshots(client, tmp_path, holder="runner/a").describe(RepoSource(repo_id="org/m"))
     assert caught.value.reason is Reason.REPO_NOT_FOUND
     assert caught.value.resource == "org/m"
-    assert caught.value.fields == (FieldViolation("repo_id", "not there"),)
+    assert caught.value.fields == (FieldViolation("spec.repo.repo_id", "not there"),)
 
 
 async def test_pins_are_told_whole_after_every_change(hub: HubEmulator, tmp_path: Path) -> None:

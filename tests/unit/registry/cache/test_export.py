@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from slipway_registry.cache.export import Export
 from slipway_registry.transfer.halt import Halt, Halted
+from slipway_registry.transfer.hashing import OneCore
 from slipway_service.fault import Fault, Reason
 from slipway_service.rpc_errors import to_status
 from slipway_service.weights.names import Commit, RepoId
@@ -45,7 +46,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def export(cache: Cache, directory: Path) -> Export:
-    return Export(cache.hub, RepoId(REPO), Commit(COMMIT), listing_of(FILES), directory)
+    return Export(cache.hub, RepoId(REPO), Commit(COMMIT), listing_of(FILES), directory, core=OneCore())
 
 
 def refused(cache: Cache, directory: Path) -> Fault:
@@ -172,13 +173,13 @@ def test_what_an_earlier_export_wrote_is_kept(cache: Cache, directory: Path) -> 
 
 def test_a_file_without_a_hash_is_compared_with_what_the_cache_has(cache: Cache, directory: Path) -> None:
     files = [replace(file, blob_id="") for file in listing_of(FILES)]
-    work = Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory)
+    work = Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory, core=OneCore())
     work.run(Halt())
-    Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory).run(Halt())
+    Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory, core=OneCore()).run(Halt())
     assert contents(directory) == FILES
     (directory / "a.bin").write_bytes(b"x" * 3_000)
     with pytest.raises(Fault, match="is there and another"):
-        Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory).run(Halt())
+        Export(cache.hub, RepoId(REPO), Commit(COMMIT), files, directory, core=OneCore()).run(Halt())
 
 
 def test_a_name_that_is_no_text_can_be_told(cache: Cache, directory: Path) -> None:

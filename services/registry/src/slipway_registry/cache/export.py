@@ -35,12 +35,14 @@ _LEFTOVER = re.compile(r"\.slipway-[0-9a-f]{8}")
 class Export:
     """Copies files in a thread; its figures may be read from another."""
 
-    def __init__(self, hub: Path, repo: RepoId, commit: Commit, files: Sequence[RepoFile], directory: Path) -> None:
+    def __init__(
+        self, hub: Path, repo: RepoId, commit: Commit, files: Sequence[RepoFile], directory: Path, *, core: OneCore
+    ) -> None:
         self._repo = repo
         self._snapshot = RepoPaths(hub, repo).snapshot(commit)
         self._files = files
         self._directory = directory
-        self._core = OneCore()
+        self._core = core
         self.done_bytes = 0
         self.total_bytes = sum(file.size_bytes for file in files)
 

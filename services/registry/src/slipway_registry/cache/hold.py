@@ -19,7 +19,7 @@ _SHOWN = 10
 class Hold:
     """What is asked for: without a selection the whole snapshot, whatever of it is there; `ttl` None has no end.
 
-    `refusal` says no to a release that was asked for, and why.
+    `refusal` says no to a release while one is asked for, and why.
     """
 
     repo: RepoId

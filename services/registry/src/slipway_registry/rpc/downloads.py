@@ -85,10 +85,9 @@ class DownloadService(download_service_pb2_grpc.DownloadServiceServicer):
         return pb.CreateDownloadResponse(download=message, cursor=self._cursor())
 
     async def GetDownload(self, request: pb.GetDownloadRequest, context: Context) -> pb.GetDownloadResponse:
-        name = _name(request)
+        found = await self._scheduler.get(_name(request))
         cursor = self._cursor()
-        download = await self._with_paths(await self._scheduler.get(name))
-        return pb.GetDownloadResponse(download=download, cursor=cursor)
+        return pb.GetDownloadResponse(download=await self._with_paths(found), cursor=cursor)
 
     async def ListDownloads(self, request: pb.ListDownloadsRequest, context: Context) -> pb.ListDownloadsResponse:
         with Fields() as fields:

@@ -170,7 +170,8 @@ class SnapshotStreams:
             ttl=DEFAULT_TTL,
         )
         pin, _, _ = await self._keeper.pin(hold)
-        work = Export(self._keeper.shelf.hub, snapshot.repo, snapshot.commit, files, directory)
+        hub = self._keeper.shelf.hub
+        work = Export(hub, snapshot.repo, snapshot.commit, files, directory, core=self._core)
 
         async def tell() -> None:
             await context.write(pb.ExportSnapshotResponse(done_bytes=work.done_bytes, total_bytes=work.total_bytes))

@@ -157,7 +157,7 @@ def download(value: Download, *, retention: float, paths: Iterable[str] = ()) ->
     if (chosen := _selection(value.selection)) is not None:
         message.selection.CopyFrom(chosen)
     if not value.log_revision:  # it was never recorded, and cannot be asked for
-        for field in ("name", "uid", "etag"):
+        for field in ("name", "uid", "etag", "expire_time"):
             message.ClearField(field)
     return message
 

@@ -72,19 +72,24 @@ class DiskBudget:
             Fault: DISK_FAULT, `root` has gone.
         """
         check_cache(self._root)
-        with self._lock:
-            if shortage := self._shortage(wanted):
+        while True:
+            with self._lock:
+                claims = dict(self._claims)
+            if shortage := self._shortage(wanted, claims):
                 return shortage
-            for etag, claim in wanted.items():
-                self._claims[etag] = claim
-                self._users.setdefault(etag, set()).add(user)
-        return None
+            with self._lock:
+                if self._claims == claims:  # else another job has claimed meanwhile
+                    self._claims |= wanted
+                    for etag in wanted:
+                        self._users.setdefault(etag, set()).add(user)
+                    return None
 
     def shortage(self, wanted: Mapping[str, Claim]) -> Shortage | None:
         """Why these would not be promised now; None if they would. Promises nothing; raises as `claim`."""
         check_cache(self._root)
         with self._lock:
-            return self._shortage(wanted)
+            claims = dict(self._claims)
+        return self._shortage(wanted, claims)
 
     @property
     def outstanding(self) -> int:
@@ -105,10 +110,10 @@ class DiskBudget:
         """Bytes to leave free on a file system of `total` bytes."""
         return self._reserve if self._reserve is not None else min(RESERVE_BYTES, int(total * RESERVE_FRACTION))
 
-    def _shortage(self, wanted: Mapping[str, Claim]) -> Shortage | None:
-        """Within the lock."""
+    def _shortage(self, wanted: Mapping[str, Claim], claims: Mapping[str, Claim]) -> Shortage | None:
+        """Outside the lock, which the event loop takes too: a file system may take its time to answer."""
         # Before what is free: what is allocated in between counts twice then, and not as nobody's.
-        promised = sum(claim.outstanding for etag, claim in self._claims.items() if etag not in wanted)
+        promised = sum(claim.outstanding for etag, claim in claims.items() if etag not in wanted)
         stat = os.statvfs(self._root)
         free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
         reserve = self.reserve(total)

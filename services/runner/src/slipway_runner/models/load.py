@@ -81,8 +81,10 @@ class Load:
             # From here to the end nothing is awaited: two loads of one id cannot both find it free.
             if (joined := self._join(plan, replaced)) is not None:
                 return joined
-            if planner.attainable == unclaimed:  # else another load may have taken what this one counts on
+            if planner.attainable == unclaimed:
                 return self._start(planner, plan, removable[:count], replaced)
+            # Another load may have taken what this one counts on, and have it by now.
+            planner = replace(planner, devices=await anyio.to_thread.run_sync(self._means.devices))
 
     def _replaced(self) -> Supervisor | None:
         if self._order.replaces == self._order.model_id:

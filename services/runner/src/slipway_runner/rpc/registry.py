@@ -108,10 +108,10 @@ class RegistrySnapshots:
     async def _fetch(self, want: Want, fetch: "_Fetch") -> Snapshot:
         with _faults(self._registry):
             revision = await self._revision(want)
-            pull = self._registry.pull(
-                want.source.repo_id, revision, selection=_selection(want), on_disconnect=fetch.lost
-            )
-            async for download in pull:
+            # One that somebody has paused is waited for: unlike a person who pulls, a load resumes nothing.
+            began = await self._registry.create_download(want.source.repo_id, revision, selection=_selection(want))
+            follow = self._registry.follow_download(began.download, began.cursor, on_disconnect=fetch.lost)
+            async for download in follow:
                 fetch.tell(_fetching(download))
         pinned = await self._pin(want)
         root = await wait_for_mount(self._hub, pinned, patience=self._patience)
@@ -203,6 +203,10 @@ def _selection(want: Want) -> Selection:
     return select(variant=want.variant) or Selection()
 
 
+# The registry's field and that of a load, whose caller is told of it.
+_FIELDS = {"repo_id": "spec.repo.repo_id", "revision": "spec.repo.revision"}
+
+
 @contextmanager
 def _faults(registry: Registry) -> Iterator[None]:
     """Let errors of the registry pass on as faults with the same reason."""
@@ -218,7 +222,9 @@ def _faults(registry: Registry) -> Iterator[None]:
             facts=error.facts,
             retry_after=error.retry_after,
             preconditions=tuple(Precondition(it.type, it.subject, it.description) for it in error.preconditions),
-            fields=tuple(FieldViolation(it.field, it.description) for it in error.fields),
+            fields=tuple(
+                FieldViolation(_FIELDS[it.field], it.description) for it in error.fields if it.field in _FIELDS
+            ),
             link=next((Link(it.description, it.url) for it in error.help), None),
             resource=error.resource,
         ) from error

@@ -162,7 +162,7 @@ class ListDownloadsRequest(_message.Message):
     """`next_page_token` of the page before; all other fields as then."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_download_pb2.DownloadState.ValueType]:
-        """Only in one of these states; empty for all."""
+        """Only in one of these states; empty for all. DOWNLOAD_STATE_UNSPECIFIED and unknown ones are refused."""
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     """Being stopped: requests drain, processes end, device memory returns."""
     MODEL_STATE_ERROR: _ModelState.ValueType  # 6
     """Failed for the reason in `error`. Kept until it is unloaded or loaded again. Its processes are being ended; when `pid` is 0
-    they are gone, and it holds no pin and no memory. With LEAKED some of them remain.
+    they are gone, and it gives back pin and memory. With LEAKED some of them remain.
     """
     MODEL_STATE_UNLOADED: _ModelState.ValueType  # 7
     """The final state: every process is gone and the device memory came back. Seen in events, and in the answer of an UnloadModel
@@ -68,7 +68,7 @@ MODEL_STATE_UNLOADING: ModelState.ValueType  # 5
 """Being stopped: requests drain, processes end, device memory returns."""
 MODEL_STATE_ERROR: ModelState.ValueType  # 6
 """Failed for the reason in `error`. Kept until it is unloaded or loaded again. Its processes are being ended; when `pid` is 0
-they are gone, and it holds no pin and no memory. With LEAKED some of them remain.
+they are gone, and it gives back pin and memory. With LEAKED some of them remain.
 """
 MODEL_STATE_UNLOADED: ModelState.ValueType  # 7
 """The final state: every process is gone and the device memory came back. Seen in events, and in the answer of an UnloadModel

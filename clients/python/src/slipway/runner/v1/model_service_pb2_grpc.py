@@ -97,8 +97,9 @@ class ModelServiceServicer:
 
     def UnloadModel(self, request, context):
         """Stops a model and answers at once with the model in UNLOADING; a second call joins. It is UNLOADED, and then not found,
-        when its processes are gone and its memory came back; at once where there is no process: in ERROR or RESTARTING with `pid`
-        0, or unloaded before and only to be loaded again on demand. A download it had started goes on.
+        when its processes are gone, its memory came back and its files are free to be deleted; at once where there is no process:
+        in ERROR or RESTARTING with `pid` 0 (its files follow within moments), or unloaded before and only to be loaded again on
+        demand. A download it had started goes on.
         Errors: INVALID_FIELDS, MODEL_NOT_FOUND, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

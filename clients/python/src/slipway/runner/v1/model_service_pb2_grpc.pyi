@@ -45,8 +45,9 @@ class ModelServiceStub:
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]
     """Stops a model and answers at once with the model in UNLOADING; a second call joins. It is UNLOADED, and then not found,
-    when its processes are gone and its memory came back; at once where there is no process: in ERROR or RESTARTING with `pid`
-    0, or unloaded before and only to be loaded again on demand. A download it had started goes on.
+    when its processes are gone, its memory came back and its files are free to be deleted; at once where there is no process:
+    in ERROR or RESTARTING with `pid` 0 (its files follow within moments), or unloaded before and only to be loaded again on
+    demand. A download it had started goes on.
     Errors: INVALID_FIELDS, MODEL_NOT_FOUND, ETAG_MISMATCH.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
@@ -85,8 +86,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Stops a model and answers at once with the model in UNLOADING; a second call joins. It is UNLOADED, and then not found,
-    when its processes are gone and its memory came back; at once where there is no process: in ERROR or RESTARTING with `pid`
-    0, or unloaded before and only to be loaded again on demand. A download it had started goes on.
+    when its processes are gone, its memory came back and its files are free to be deleted; at once where there is no process:
+    in ERROR or RESTARTING with `pid` 0 (its files follow within moments), or unloaded before and only to be loaded again on
+    demand. A download it had started goes on.
     Errors: INVALID_FIELDS, MODEL_NOT_FOUND, ETAG_MISMATCH.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -134,8 +136,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UnloadModelResponse, _abc.Awaitable[_model_service_pb2.UnloadModelResponse]]:
         """Stops a model and answers at once with the model in UNLOADING; a second call joins. It is UNLOADED, and then not found,
-        when its processes are gone and its memory came back; at once where there is no process: in ERROR or RESTARTING with `pid`
-        0, or unloaded before and only to be loaded again on demand. A download it had started goes on.
+        when its processes are gone, its memory came back and its files are free to be deleted; at once where there is no process:
+        in ERROR or RESTARTING with `pid` 0 (its files follow within moments), or unloaded before and only to be loaded again on
+        demand. A download it had started goes on.
         Errors: INVALID_FIELDS, MODEL_NOT_FOUND, ETAG_MISMATCH.
         """
 
