@@ -350,9 +350,10 @@ class Supervisor:
                 memory_seconds=self.means.numbers.memory_return,
                 leaked=self._leaked,
             )
-            self.means.ports.release(attached.launch.port)
         if self.life.state is State.UNLOADING:
             await self._give_files_back()
+        if attached is not None:  # from here on nothing is awaited: the port may be another's at once
+            self.means.ports.release(attached.launch.port)
         self._activities.end("exit", "output", "members")
         self._killing = False
         self.attached = None
