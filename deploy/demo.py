@@ -72,11 +72,14 @@ SUBJECTS: Mapping[tuple[str, str], Subject] = {
 def main() -> int:
     options = _options()
     subject = SUBJECTS[options.hub, options.backend]
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as exceptions, so that what was started ends too
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(ending, lambda number, _: sys.exit(128 + number))
     directory = Path(tempfile.mkdtemp(prefix="slipway-demo-"))
     try:
         with _environment(directory, options.hub, subject, stay=options.stay) as environment:
             if options.stay:
-                return _stay(environment)
+                return _stay()
             return _walk(subject, options.backend, environment)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -112,15 +115,14 @@ def _walk(subject: Subject, backend: str, environment: Mapping[str, str]) -> int
     return 0
 
 
-def _stay(environment: Mapping[str, str]) -> int:
-    """Waits for Ctrl-C or SIGTERM, having said how to talk to the services."""
+def _stay() -> int:
+    """Waits for Ctrl-C, having said how to talk to the services."""
     print("\nA registry and a runner are up. In another terminal:\n")
     print(f"  {BIN / 'slipway'} search tiny")
     print(f"  {BIN / 'slipway'} load slipway-demo/tiny-chat-GGUF\n")
     print("Ctrl-C stops them.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    del environment
+        signal.pause()
     return 0
 
 
