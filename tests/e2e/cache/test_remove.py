@@ -72,7 +72,7 @@ def test_what_is_held_stays_until_its_holder_lets_go(hub: HubEmulator, stack: St
         f"  `slipway cache unpin {short}` ends the pin of ops",
     ]
     assert other.exists(), "nothing goes when one of them cannot"
-    late = told(stack, 5, "cache", "rm", label, "--force", "--timeout", "1s")
+    late = told(stack, 5, "cache", "rm", label, "--force", "--timeout", "20s")  # of which 2 s are for the answer
     assert late.out == "waiting for ops\n"
     assert late.err.splitlines()[0].endswith(" is pinned by ops. Who was asked has not let go.")
     wait_for(lambda: not waits_for_a_release(stack), "the holder to be left alone")
