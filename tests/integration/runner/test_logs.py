@@ -19,11 +19,12 @@ async def test_who_follows_a_log_reads_what_the_backend_says_when_it_is_stopped(
     async with bench(tmp_path, backend=patient) as on:
         model = await on.load(behave={"lines": ["hello"], "farewell": "goodbye"})
         assert model.state is State.LOADED
-        read, told = "", False
+        folder = on.fleet.supervisor("m").folder
+        read = ""
         with anyio.fail_after(60):
             async for piece in LogReader(on.fleet).read("m", 0, follow=True):
                 read += piece.text
-                if "READY" in read and not told:
+                if "READY" in read and folder.exists():  # its last words are written while nobody reads
                     on.fleet.unload("m")
-                    told = True
+                    await on.seen.until_true(lambda: not folder.exists())
         assert read.splitlines() == ["hello", "READY", "goodbye"]

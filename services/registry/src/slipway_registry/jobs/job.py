@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from anyio import CancelScope, Event
+from anyio import CancelScope
 
 from slipway_registry.hub.credentials import Credential
 from slipway_registry.jobs.records import Download, Progress
@@ -18,7 +18,6 @@ class Job:
     credential: Callable[[], Credential]
     lacks_credential: bool = False  # it lives on a caller's token, which went with an earlier process
     scope: CancelScope | None = None
-    ended: Event | None = None  # of its last or current run
     run: Run | None = None
     publishing: bool = False
     away_from: float | None = None  # monotonic, which jumps of the clock and a suspended host leave alone
@@ -28,18 +27,15 @@ class Job:
     disk_look_at: float = 0.0  # monotonic: while it waits for space, when to look again
     told: Progress | None = None  # the figures that the listener was given last
 
-    def begin(self) -> Event:
-        """A run starts; the event is that of its end."""
-        self.scope, self.ended = CancelScope(), Event()
-        return self.ended
+    def begin(self) -> None:
+        """A run starts."""
+        self.scope = CancelScope()
 
     def end(self, at: float) -> None:
         """The run is over, whatever its outcome; `at` is monotonic time."""
         if self.run:
             self.download = replace(self.download, progress=at_rest(self.run.progress(at)))
         self.scope, self.run, self.publishing = None, None, False
-        assert self.ended
-        self.ended.set()
 
     def current(self, at: float) -> Download:
         """The download with its figures of this moment."""

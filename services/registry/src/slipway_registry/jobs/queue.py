@@ -49,7 +49,8 @@ class Queue:
         self._credential = credential
         self._wake = Event()
         self._held_until = 0.0  # monotonic: the Hub limits our rate
-        self._runs: dict[str, Event] = {}  # at work, by download, also of one that has ended meanwhile
+        # At work, by download, also of one that has ended meanwhile; set at the end.
+        self._runs: dict[str, Event] = {}
         self._tasks: TaskGroup
         self._board: BlobBoard
         self.draining = False
@@ -91,8 +92,7 @@ class Queue:
                             await self._ledger.record(job, states.Interrupted())
                     job.scope.cancel()
         for job in running:
-            if job.ended:
-                await job.ended.wait()
+            await self.at_rest(job.download.id)
 
     async def _take_up(self) -> None:
         """After a restart: what was running is queued; what lived on a caller's token waits for it."""
@@ -124,7 +124,8 @@ class Queue:
             elif sum(1 for other in self._ledger.jobs.values() if other.scope) >= self._settings.jobs:
                 await wait_for(self._ledger, job, WaitReason.SLOT)
             else:
-                self._runs[job.download.id] = job.begin()
+                job.begin()
+                self._runs[job.download.id] = Event()
                 self._tasks.start_soon(self._run, job)
 
     async def _run(self, job: Job) -> None:
@@ -144,8 +145,8 @@ class Queue:
         except Exception:  # a defect of ours must not take the other downloads with it
             log.exception("a download was left behind", id=job.download.id)
         finally:
-            del self._runs[job.download.id]
             job.end(self._clock.monotonic())
+            self._runs.pop(job.download.id).set()
             self._tools.budget.release(job.download.id)
             self.poke()
 
