@@ -1,5 +1,6 @@
 """A download engine in this process, against an emulated Hub."""
 
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -233,3 +234,8 @@ async def engine_in(
         clock=clock,
     ) as engine:
         yield Bench(engine=engine, told=engine.listener, hub_cache=settings.hub)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -233,6 +233,18 @@ class Bench:
         return await self.seen.state(State.LOADED, State.ERROR, model_id=model_id)
 
 
+async def told(on: Bench, **wanted: int) -> None:
+    """Wait until the newest progress is of the weights, and so far."""
+
+    def so_far() -> bool:
+        newest = on.seen.told[-1] if on.seen.told else None
+        return newest is not None and all(
+            getattr(newest, name) == value for name, value in {"stage": LoadStage.LOADING_WEIGHTS, **wanted}.items()
+        )
+
+    await on.seen.until(so_far)
+
+
 async def control(model: Model, **order: Any) -> Mapping[str, Any]:
     """Tell a running `fake_server` what to do; see its `do_POST`."""
     async with (
