@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import pytest
 from slipway_registry.cache.blobs import BlobShelf
 from slipway_registry.cache.exclusion import RepoLocks
 from slipway_registry.cache.index import CacheIndex, Change
@@ -145,3 +146,16 @@ def listing_of(files: Mapping[str, bytes]) -> list[RepoFile]:
         RepoFile(path=FilePath(path), size_bytes=len(data), blob_id=hashlib.sha256(data).hexdigest(), lfs=True)
         for path, data in sorted(files.items())
     ]
+
+
+def note_syncs(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The inodes of what is given to fsync(2) from now on."""
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def noting(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    return synced

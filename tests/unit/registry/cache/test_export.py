@@ -18,7 +18,7 @@ from slipway_service.fault import Fault, Reason
 from slipway_service.rpc_errors import to_status
 from slipway_service.weights.names import Commit, RepoId
 
-from tests.unit.registry.cache.caches import Cache, listing_of
+from tests.unit.registry.cache.caches import Cache, listing_of, note_syncs
 
 REPO, COMMIT = "org/m", "1" * 40
 FILES = {"a.bin": b"a" * 3_000, "sub/b.bin": b"b" * 5_000}
@@ -79,14 +79,7 @@ def test_a_file_that_is_gone_is_named(cache: Cache, directory: Path) -> None:
 def test_everything_is_on_the_disk_when_it_is_done(
     cache: Cache, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: set[int] = set()
-    fsync = os.fsync
-
-    def noting(fd: int) -> None:
-        synced.add(os.fstat(fd).st_ino)
-        fsync(fd)
-
-    monkeypatch.setattr(os, "fsync", noting)
+    synced = note_syncs(monkeypatch)
     export(cache, directory).run(Halt())
     assert contents(directory) == FILES
     written = [directory.parent.parent, directory.parent, directory, *directory.rglob("*")]

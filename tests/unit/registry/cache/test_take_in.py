@@ -17,7 +17,7 @@ from slipway_registry.transfer.halt import Halt, Halted
 from slipway_service.fault import Fault, Reason
 from slipway_service.weights.names import BlobId, Commit, RepoId, Revision
 
-from tests.unit.registry.cache.caches import Cache, listing_of
+from tests.unit.registry.cache.caches import Cache, listing_of, note_syncs
 
 REPO, COMMIT = "org/m", "1" * 40
 FILES = {"a.bin": b"a" * 3_000_000, "b.bin": b"b" * 3_000_000, "copy-of-a.bin": b"a" * 3_000_000}
@@ -298,14 +298,7 @@ def test_a_damaged_blob_that_nothing_replaces_is_not_called_verified(cache: Cach
 def test_blobs_are_on_the_disk_before_they_are_named(
     cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: set[int] = set()
-    fsync = os.fsync
-
-    def noting(fd: int) -> None:
-        synced.add(os.fstat(fd).st_ino)
-        fsync(fd)
-
-    monkeypatch.setattr(os, "fsync", noting)
+    synced = note_syncs(monkeypatch)
     intake(cache, filled(tmp_path / "m")).run(Halt())
     blobs = cache.paths(REPO).blobs
     assert {path.name for path in (blobs, *blobs.iterdir()) if path.stat().st_ino not in synced} == set()
